@@ -1,0 +1,32 @@
+import type { MeshNode, ShardAssignment } from './records.ts';
+
+/** Conditions are and-ed; within a list, or-ed. Absent means: do not filter on it. */
+export interface ShardFilter {
+  namespace?: string;
+  shardSet?: string;
+  owners?: readonly string[];
+  phases?: readonly string[];
+  /** Matches spec.locality.zone. */
+  zones?: readonly string[];
+  /** Literal substring of the shard id. */
+  search?: string;
+}
+
+export interface ShardPage {
+  items: ShardAssignment[];
+  /** Present while there is more: pass it as `after` of the next call. Never set after the last item. */
+  next?: string;
+  /** resourceVersion of the newest change that this page reflects. */
+  position: string;
+}
+
+/**
+ * What routes, gRPC and CLI know of the store. Kubernetes (informer) implements it; others may.
+ * `watch` and `history` join it together with the hub and the journal.
+ */
+export interface ShardRepository {
+  /** Ordered by namespace, then name. `after`: an earlier page's `next`; `limit` >= 1. */
+  list(filter: ShardFilter, page: { limit: number; after?: string }): Promise<ShardPage>;
+  get(namespace: string, name: string): Promise<ShardAssignment | undefined>;
+  nodes(namespace?: string): Promise<MeshNode[]>;
+}
