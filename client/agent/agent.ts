@@ -1,0 +1,252 @@
+import { systemClock } from '@meshkit/crds/clock';
+import type { KubeClient } from '@meshkit/crds/kube-client';
+import { loadKube } from '@meshkit/crds/kube-config';
+import type { Log } from '@meshkit/crds/log';
+import { reflect } from '@meshkit/crds/reflector';
+import { MESH_NODES, SHARD_ASSIGNMENTS } from '@meshkit/crds/resource';
+import type { Clock } from '@meshkit/shards/clock';
+import { ShardError } from '@meshkit/shards/errors';
+import {
+  API_VERSION,
+  type MeshNodeSpec,
+  type Phase,
+  RELEASED_ANNOTATION,
+  type ShardAssignment,
+} from '@meshkit/shards/records';
+import { Heartbeat } from './heartbeat.ts';
+
+/** A shard this node owns. Whoever stores data for it passes `epoch` along, and refuses a lower one. */
+export interface HeldShard {
+  namespace: string;
+  name: string;
+  shardSet: string;
+  shardId: string;
+  epoch: number;
+}
+
+export interface NodeAgentOptions {
+  /** Path of a kubeconfig; absent: in-cluster credentials or the default kubeconfig. */
+  kubeconfig?: string;
+  /** Where the MeshNode lives. Absent: the namespace of the credentials. */
+  namespace?: string;
+  node: string;
+  /** When given, the MeshNode is created if it does not exist. An existing one is left to its people. */
+  register?: { spec: MeshNodeSpec; labels?: Record<string, string> };
+  leaseDurationSeconds?: number;
+  /** Watch shards of every namespace (the node serves others); needs the rights for it. */
+  allNamespaces?: boolean;
+  /** Ownership begins, or begins anew under a larger epoch. */
+  onGrant?: (shard: HeldShard) => void;
+  /** Finish what is in flight and stop writing; resolving releases the shard. `signal`: ownership was lost meanwhile. */
+  onDrain?: (shard: HeldShard, signal: AbortSignal) => Promise<void>;
+  /** Ownership ended: granted elsewhere, or the heartbeat could not be renewed in time. Stop at once. */
+  onRevoke?: (shard: HeldShard, why: 'moved' | 'leaseLost') => void;
+  log: Log;
+  clock?: Clock;
+  random?: () => number;
+}
+
+/** In `Lost` the record still names the last owner, which must wait for a new grant. */
+const HOLDING_PHASES: ReadonlySet<Phase> = new Set(['Active', 'Draining', 'Paused']);
+
+interface Holding {
+  shard: HeldShard;
+  lost: AbortController;
+  draining: boolean;
+}
+
+/**
+ * The worker's side of ownership: heartbeat, learning of grants, and release when asked to drain.
+ * `run` works until its signal aborts; the node then falls out of service when its Lease expires
+ * (set `scheduling: Drain` first for a planned leave).
+ */
+export class NodeAgent {
+  readonly #options: NodeAgentOptions;
+  readonly #clock: Clock;
+  readonly #held = new Map<string, Holding>();
+  /** The newest sight of every shard that names this node as owner, also while it may not be held. */
+  readonly #owned = new Map<string, ShardAssignment>();
+  /** Ends the present watch; see #follow. */
+  #session = new AbortController();
+
+  constructor(options: NodeAgentOptions) {
+    this.#options = options;
+    this.#clock = options.clock ?? systemClock;
+  }
+
+  /** What this node may work on right now. */
+  held(): HeldShard[] {
+    return [...this.#held.values()].map((holding) => holding.shard);
+  }
+
+  async run(signal: AbortSignal): Promise<void> {
+    const client = loadKube({ kubeconfig: this.#options.kubeconfig });
+    const namespace = this.#options.namespace ?? client.namespace;
+    const { node, log } = this.#options;
+    const heartbeat = new Heartbeat({
+      client,
+      namespace,
+      node,
+      durationSeconds: this.#options.leaseDurationSeconds ?? 10,
+      clock: this.#clock,
+      log,
+    });
+    const stop = new AbortController();
+    const both = AbortSignal.any([signal, stop.signal]);
+    try {
+      await this.#register(client, namespace, both);
+      await Promise.all([
+        heartbeat.run(both, () => {
+          for (const key of this.#owned.keys()) if (!this.#held.has(key)) this.#take(key, client, both);
+        }),
+        this.#fence(heartbeat, both),
+        this.#follow(client, namespace, heartbeat, both),
+      ]);
+    } finally {
+      stop.abort();
+      for (const key of [...this.#held.keys()]) this.#revoke(key, 'leaseLost');
+      await client.close();
+    }
+  }
+
+  async #register(client: KubeClient, namespace: string, signal: AbortSignal): Promise<void> {
+    const { register, node } = this.#options;
+    if (register === undefined) return;
+    try {
+      await client.create(
+        MESH_NODES,
+        {
+          apiVersion: API_VERSION,
+          kind: 'MeshNode',
+          metadata: { name: node, namespace, labels: register.labels },
+          spec: register.spec,
+        },
+        { signal },
+      );
+    } catch (error) {
+      const exists = error instanceof ShardError && error.code === 'conflict';
+      if (!exists) throw error;
+    }
+  }
+
+  /**
+   * Follows the records that name this node. After a lost lease it starts over from a fresh LIST: what was
+   * known before may have been granted to others meanwhile.
+   */
+  async #follow(
+    client: KubeClient,
+    namespace: string,
+    heartbeat: Heartbeat,
+    signal: AbortSignal,
+  ): Promise<void> {
+    while (!signal.aborted) {
+      this.#session = new AbortController();
+      const events = reflect<ShardAssignment>({
+        client,
+        resource: SHARD_ASSIGNMENTS,
+        namespace: this.#options.allNamespaces ? undefined : namespace,
+        fieldSelector: `status.owner=${this.#options.node}`,
+        clock: this.#clock,
+        random: this.#options.random ?? Math.random,
+        log: this.#options.log,
+        signal: AbortSignal.any([signal, this.#session.signal]),
+      });
+      for await (const event of events) {
+        if (event.type === 'BOOKMARK') continue;
+        const changed = event.type === 'REPLACED' ? event.items : [event.object];
+        const keys = new Set(changed.map(keyOf));
+        if (event.type === 'DELETED') for (const key of keys) this.#forget(key);
+        else for (const record of changed) this.#owned.set(keyOf(record), record);
+        if (event.type === 'REPLACED') {
+          for (const key of [...this.#owned.keys()]) if (!keys.has(key)) this.#forget(key);
+        }
+        if (heartbeat.alive()) for (const key of keys) this.#take(key, client, signal);
+      }
+    }
+  }
+
+  /** Holds what the record says is ours, and starts the drain it asks for. */
+  #take(key: string, client: KubeClient, signal: AbortSignal): void {
+    const record = this.#owned.get(key);
+    const status = record?.status;
+    if (record === undefined || status === undefined) return;
+    if (!HOLDING_PHASES.has(status.phase)) {
+      this.#revoke(key, 'moved');
+      return;
+    }
+    let holding = this.#held.get(key);
+    if (holding !== undefined && holding.shard.epoch !== status.epoch) {
+      this.#revoke(key, 'moved');
+      holding = undefined;
+    }
+    if (holding === undefined) {
+      holding = { shard: heldShard(record), lost: new AbortController(), draining: false };
+      this.#held.set(key, holding);
+      this.#options.onGrant?.(holding.shard);
+    }
+    if (status.phase === 'Draining' && !holding.draining) {
+      holding.draining = true;
+      void this.#drain(client, holding, signal);
+    }
+  }
+
+  /** Never rejects: a release that fails is tried again until ownership is gone. */
+  async #drain(client: KubeClient, holding: Holding, signal: AbortSignal): Promise<void> {
+    const { shard } = holding;
+    const over = AbortSignal.any([signal, holding.lost.signal]);
+    let stopped = false;
+    while (!over.aborted) {
+      try {
+        if (!stopped) await this.#options.onDrain?.(shard, over);
+        stopped = true;
+        const annotations = { [RELEASED_ANNOTATION]: `${this.#options.node}/${shard.epoch}` };
+        await client.patch(SHARD_ASSIGNMENTS, shard, { metadata: { annotations } }, { signal: over });
+        return;
+      } catch (error) {
+        if (over.aborted) return;
+        this.#options.log.warn({ shard: shard.name, error: String(error) }, 'shard not released yet');
+        await this.#clock.sleep(1000, over).catch(() => undefined);
+      }
+    }
+  }
+
+  /** Lets go of everything as soon as the heartbeat is too old, before anybody grants our shards to others. */
+  async #fence(heartbeat: Heartbeat, signal: AbortSignal): Promise<void> {
+    while (!signal.aborted) {
+      if (!heartbeat.alive() && this.#held.size > 0) {
+        for (const key of [...this.#held.keys()]) this.#revoke(key, 'leaseLost');
+        this.#owned.clear();
+        this.#session.abort();
+      }
+      const checkMs = heartbeat.alive() ? Math.min(heartbeat.remainingMs(), 250) : 250;
+      await this.#clock.sleep(Math.max(checkMs, 10), signal).catch(() => undefined);
+    }
+  }
+
+  #forget(key: string): void {
+    this.#owned.delete(key);
+    this.#revoke(key, 'moved');
+  }
+
+  #revoke(key: string, why: 'moved' | 'leaseLost'): void {
+    const holding = this.#held.get(key);
+    if (holding === undefined) return;
+    this.#held.delete(key);
+    holding.lost.abort();
+    this.#options.onRevoke?.(holding.shard, why);
+  }
+}
+
+function keyOf(shard: ShardAssignment): string {
+  return `${shard.metadata.namespace}/${shard.metadata.name}`;
+}
+
+function heldShard(record: ShardAssignment): HeldShard {
+  return {
+    namespace: record.metadata.namespace as string,
+    name: record.metadata.name,
+    shardSet: record.spec.shardSet,
+    shardId: record.spec.shardId,
+    epoch: record.status?.epoch as number,
+  };
+}
