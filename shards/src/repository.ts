@@ -12,12 +12,27 @@ export interface ShardFilter {
   search?: string;
 }
 
+/** How new an answer is. Positions are resourceVersions: compare them with `compareVersions`. */
+export interface VersionVector {
+  /** Changes when positions stop being comparable with earlier ones; absent until the journal provides it. */
+  lineage?: string;
+  /** resourceVersion of the newest change that the answer reflects. The only one that clients compare. */
+  position: string;
+  /** The newest change seen in each namespace of the answer. */
+  namespaces: Record<string, string>;
+}
+
 export interface ShardPage {
   items: ShardAssignment[];
   /** Present while there is more: pass it as `after` of the next call. Never set after the last item. */
   next?: string;
-  /** resourceVersion of the newest change that this page reflects. */
-  position: string;
+  versionVector: VersionVector;
+}
+
+/** A mesh node and the number of shards whose recorded owner it is, over all namespaces that it serves. */
+export interface OwningNode {
+  node: MeshNode;
+  shards: number;
 }
 
 /**
@@ -28,5 +43,6 @@ export interface ShardRepository {
   /** Ordered by namespace, then name. `after`: an earlier page's `next`; `limit` >= 1. */
   list(filter: ShardFilter, page: { limit: number; after?: string }): Promise<ShardPage>;
   get(namespace: string, name: string): Promise<ShardAssignment | undefined>;
-  nodes(namespace?: string): Promise<MeshNode[]>;
+  /** Ordered by namespace, then name; of one namespace when given. */
+  nodes(namespace?: string): Promise<OwningNode[]>;
 }

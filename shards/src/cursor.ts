@@ -1,0 +1,33 @@
+import { ShardError } from './errors.ts';
+import type { ShardFilter } from './repository.ts';
+import { digest, openToken, sealToken } from './token.ts';
+
+const KIND = 'list';
+
+/** Where a list goes on: after that shard, for the same filter only. Page sizes may change from page to page (AIP-158). */
+export function sealCursor(filter: ShardFilter, after: string): string {
+  return sealToken(KIND, [filterDigest(filter), after]);
+}
+
+/** The `after` of `sealCursor`. Throws `tokenInvalid`, or `filterMismatch` for a cursor of another filter. */
+export function openCursor(filter: ShardFilter, cursor: string): string {
+  const [bound, after] = openToken(KIND, cursor, 'cursor');
+  if (bound !== filterDigest(filter)) {
+    const detail = 'belongs to a list with other filters';
+    throw new ShardError(
+      'filterMismatch',
+      `cursor ${detail}; repeat the filters of its list, or start again without it`,
+      {
+        errors: [{ pointer: '/query/cursor', detail }],
+      },
+    );
+  }
+  return after ?? '';
+}
+
+/** Equal for filters that let the same shards pass: the order of values and of parameters does not matter. */
+export function filterDigest(filter: ShardFilter): string {
+  const { namespace, shardSet, owners, phases, zones, search } = filter;
+  const sorted = (values?: readonly string[]) => values && [...values].sort();
+  return digest(JSON.stringify([namespace, shardSet, sorted(owners), sorted(phases), sorted(zones), search]));
+}
