@@ -50,27 +50,26 @@ export function matchesSelector(
   selector: LabelSelector | undefined,
   labels: Readonly<Record<string, string>> = {},
 ): boolean {
-  const valueOf = (key: string) => (Object.hasOwn(labels, key) ? labels[key] : undefined);
-  for (const [key, value] of Object.entries(selector?.matchLabels ?? {})) {
-    if (valueOf(key) !== value) return false;
+  const held = new Map(Object.entries(labels));
+  const { matchLabels = {}, matchExpressions = [] } = selector ?? {};
+  return (
+    Object.entries(matchLabels).every(([key, value]) => held.get(key) === value) &&
+    matchExpressions.every((expression) => expressionHolds(expression, held.get(expression.key)))
+  );
+}
+
+type Expression = NonNullable<LabelSelector['matchExpressions']>[number];
+
+function expressionHolds({ operator, values = [] }: Expression, value: string | undefined): boolean {
+  switch (operator) {
+    case 'In':
+      return value !== undefined && values.includes(value);
+    // As in Kubernetes, a label that is absent is "not in" any list.
+    case 'NotIn':
+      return value === undefined || !values.includes(value);
+    case 'Exists':
+      return value !== undefined;
+    case 'DoesNotExist':
+      return value === undefined;
   }
-  for (const { key, operator, values = [] } of selector?.matchExpressions ?? []) {
-    const value = valueOf(key);
-    const listed = value !== undefined && values.includes(value);
-    switch (operator) {
-      case 'In':
-        if (!listed) return false;
-        break;
-      case 'NotIn':
-        if (listed) return false;
-        break;
-      case 'Exists':
-        if (value === undefined) return false;
-        break;
-      case 'DoesNotExist':
-        if (value !== undefined) return false;
-        break;
-    }
-  }
-  return true;
 }

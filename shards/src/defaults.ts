@@ -37,9 +37,13 @@ export function shardIds(spec: ShardSetSpec): string[] {
       field: 'spec.shards',
     });
   }
-  // Four digits at least and never re-padded, so that growing a set beyond 10,000 renames no shard.
-  const named = ids ?? Array.from({ length: count ?? 0 }, (_, index) => String(index).padStart(4, '0'));
+  const named = ids ?? Array.from({ length: count ?? 0 }, (_, index) => countedShardId(index));
   return [...new Set(named)].sort();
+}
+
+/** Four digits at least and never re-padded, so that growing a set beyond 10,000 renames no shard. */
+export function countedShardId(index: number): string {
+  return String(index).padStart(4, '0');
 }
 
 /** Milliseconds of a duration of whole seconds or minutes: `30s`, `5m`. */
