@@ -45,16 +45,24 @@ export interface ControlPlane {
   readonly url: string;
   /** Data, logs and the files named by `planeFiles`. */
   readonly folder: string;
+  /** Path of a kubectl of this version; only `real` has one. */
+  readonly kubectl?: string;
   /** YAML text. `admin` (the default) is in `system:masters` with a static bearer token; anybody else gets a client certificate. */
   kubeconfig(user?: User | 'admin'): Promise<string>;
   /** YAML text with a token of the TokenRequest API. Rejects when the ServiceAccount does not exist. */
   serviceAccountKubeconfig(namespace: string, name: string, options?: TokenOptions): Promise<string>;
   /** A certificate of the plane's CA for a development server; `hosts` are DNS names or IP addresses. */
   serverCertificate(options: { commonName: string; hosts: readonly string[] }): Promise<ServerCertificate>;
-  /** Forgets all history up to now, so that a watch from any older resourceVersion answers 410. */
+  /**
+   * Forgets all history up to now, so that a watch from any older resourceVersion answers 410. Cuts open
+   * watches on `real`: kube-apiserver remembers history of its own and forgets it only by a restart.
+   */
   compactEtcd(): Promise<void>;
-  /** Stops and starts the servers on the same data and ports; resolves when ready again. */
-  restart(): Promise<void>;
+  /**
+   * Ends the servers without ceremony and starts them on the same data and ports; resolves when ready again.
+   * `downMs`: how long nobody listens in between, for tests of an outage (default 0).
+   */
+  restart(options?: { downMs?: number }): Promise<void>;
   /** Idempotent. */
   stop(): Promise<void>;
   /** Requests completed so far, oldest first, except those that arrived before `since` (ms since the Unix epoch). */
