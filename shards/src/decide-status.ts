@@ -1,0 +1,94 @@
+import type { Situation } from './decide-situation.ts';
+import type { Step, StepContext, Verdict } from './decide-step.ts';
+import { nextEpoch } from './epoch.ts';
+import type { Condition, ShardAssignmentStatus, Transition } from './records.ts';
+import { semanticallyEqual } from './semantic-equality.ts';
+import { appendTransition } from './transition.ts';
+
+/** The kstatus conditions, in this order; a time changes only together with its status. */
+export function conditionsFor(
+  verdict: Verdict,
+  previous: readonly Condition[] | undefined,
+  nowMs: number,
+): Condition[] {
+  return (['Ready', 'Reconciling', 'Stalled'] as const).map((type) => {
+    const holds = verdict.state === type;
+    const status = holds ? 'True' : 'False';
+    const before = previous?.find((condition) => condition.type === type);
+    // Ready says why it is False; the other two only speak when they are True.
+    const speaks = holds || type === 'Ready';
+    return {
+      type,
+      status,
+      reason: speaks ? verdict.reason : `Not${type}`,
+      message: speaks ? verdict.message : '',
+      lastTransitionTime:
+        before?.status === status ? before.lastTransitionTime : new Date(nowMs).toISOString(),
+    };
+  });
+}
+
+/**
+ * The status after a step, built from zero; undefined when nothing semantic changed. A change of phase, owner, epoch or
+ * target is a transition and leaves an entry in `recentTransitions`.
+ */
+export function nextStatus(
+  situation: Situation,
+  step: Step,
+  context: StepContext,
+): { status: ShardAssignmentStatus; transition?: Transition } | undefined {
+  const before = situation.shard.status;
+  const epoch = step.grant ? nextEpoch(before?.epoch, context.now) : (before?.epoch ?? 0);
+  const draft: ShardAssignmentStatus = {
+    observedGeneration: situation.shard.metadata.generation,
+    phase: step.phase,
+    owner: step.owner,
+    ownerEndpoint: endpointOf(step.owner, situation, context),
+    previousOwner:
+      before?.owner !== undefined && before.owner !== step.owner ? before.owner : before?.previousOwner,
+    epoch,
+    version: before?.version ?? 0,
+    effective: context.settings
+      ? { strategy: context.settings.strategy, capacity: situation.capacity }
+      : before?.effective,
+    move: step.move,
+    recentTransitions: before?.recentTransitions,
+    conditions: conditionsFor(step.verdict, before?.conditions, context.now),
+  };
+  if (before && semanticallyEqual(draft, before)) return undefined;
+  draft.version += 1;
+  const hopped =
+    before?.phase !== draft.phase ||
+    before.owner !== draft.owner ||
+    before.epoch !== draft.epoch ||
+    before.move?.to !== draft.move?.to;
+  if (!hopped) return { status: pruned(draft) };
+  const transition: Transition = {
+    version: draft.version,
+    from: before?.owner,
+    // A Lost shard keeps its owner for the record only: nobody owns it now.
+    to: step.phase === 'Lost' ? undefined : step.phase === 'Draining' ? step.move?.to : step.owner,
+    phase: step.phase,
+    actor: step.why.actor,
+    reason: step.why.reason.slice(0, MAX_REASON),
+    changeTicket: step.why.changeTicket,
+    at: new Date(context.now).toISOString(),
+  };
+  draft.recentTransitions = appendTransition(before?.recentTransitions, pruned(transition));
+  return { status: pruned(draft), transition };
+}
+
+/** What the CRD lets a transition's reason hold. */
+const MAX_REASON = 1024;
+
+/** Routers read the endpoint from the shard alone; of a node that is gone the last known one stays. */
+function endpointOf(owner: string | undefined, s: Situation, context: StepContext): string | undefined {
+  if (owner === undefined) return undefined;
+  const node = context.nodes.get(owner)?.node;
+  if (node) return node.spec.endpoint;
+  return owner === s.owner ? s.shard.status?.ownerEndpoint : undefined;
+}
+
+function pruned<T extends object>(value: T): T {
+  return Object.fromEntries(Object.entries(value).filter(([, field]) => field !== undefined)) as T;
+}

@@ -1,0 +1,396 @@
+import type { NodeState } from './decide.ts';
+import { deadNode, frozenMessage, unplaceableMessage } from './decide-message.ts';
+import type { Move, Situation, Surroundings } from './decide-situation.ts';
+import type { Plan, PlannedMove } from './placement.ts';
+import type { Actor, Phase } from './records.ts';
+import { operatorActor, specActor } from './transition.ts';
+
+/** What happens to a shard in one pass; events and metrics are named after it. */
+export type StepKind =
+  | 'None'
+  | 'Placed'
+  | 'Unplaceable'
+  | 'MoveStarted'
+  | 'Retargeted'
+  | 'Moved'
+  | 'MoveCancelled'
+  | 'FailedOver'
+  | 'Lost'
+  | 'Recovered'
+  | 'Paused'
+  | 'Resumed'
+  | 'DrainStarted'
+  | 'Vacated'
+  | 'OwnershipEnded';
+
+export interface Why {
+  /** CamelCase; also the actor's name where the operator itself is the actor. */
+  cause: string;
+  actor: Actor;
+  /** For people. */
+  reason: string;
+  changeTicket?: string;
+}
+
+export interface Verdict {
+  /** Which of the kstatus conditions is True. */
+  state: 'Ready' | 'Reconciling' | 'Stalled';
+  reason: string;
+  message: string;
+}
+
+export interface Step {
+  kind: StepKind;
+  phase: Phase;
+  owner?: string;
+  /** Ownership begins, or begins anew: a larger epoch. */
+  grant?: boolean;
+  move?: Move;
+  why: Why;
+  verdict: Verdict;
+}
+
+export interface StepContext extends Surroundings {
+  plan: Plan;
+  plannedMoves: ReadonlyMap<string, PlannedMove>;
+  /** Ids whose planned move may start in this pass: freeze and budget have been applied. */
+  starts: ReadonlySet<string>;
+  nodes: ReadonlyMap<string, NodeState>;
+  /** Wall milliseconds, for the times that people read. */
+  now: number;
+}
+
+/**
+ * The phase x event table of docs/operator.md. The order matters: the end of a shard (1, 2) beats everything; a
+ * drain whose reason is gone (3) must be taken back before pausing (4) could keep a released owner; a dead owner (5) is served
+ * before anything that only a living owner can take part in (6, 7, 9).
+ */
+export function step(s: Situation, c: StepContext): Step {
+  return (
+    orphaned(s) ??
+    vacating(s, c) ??
+    takenBack(s, c) ??
+    paused(s, c) ??
+    ownerDead(s, c) ??
+    moving(s, c) ??
+    ownerBack(s, c) ??
+    unowned(s, c) ??
+    steady(s, c)
+  );
+}
+
+/** True where `step` would start a planned move if budget and freeze allow. */
+export function wantsPlannedMove(s: Situation, target: string | undefined): boolean {
+  return (
+    s.intent === 'Active' &&
+    s.ownerAlive &&
+    (s.phase === 'Active' || s.phase === 'Paused') &&
+    target !== undefined &&
+    target !== s.owner
+  );
+}
+
+/** 1. Deleting a ShardSet ends the ownership of its shards at once. */
+function orphaned(s: Situation): Step | undefined {
+  if (s.intent !== 'Orphaned') return undefined;
+  const message = `ShardSet ${s.shard.spec.shardSet} does not exist: create it, or delete this ShardAssignment`;
+  return {
+    kind: s.owner === undefined ? 'None' : 'OwnershipEnded',
+    phase: 'Pending',
+    why: byOperator(s.owner === undefined ? 'ShardSetNotFound' : 'ShardSetDeleted', message),
+    verdict: { state: 'Stalled', reason: 'ShardSetNotFound', message },
+  };
+}
+
+/** 2. Retired by shrinking, or `state: Disabled`: drains without a target, then has no owner. */
+function vacating(s: Situation, c: StepContext): Step | undefined {
+  if (s.intent !== 'Retired' && s.intent !== 'Disabled') return undefined;
+  const why = leavingWhy(s, c);
+  const verdict = leavingVerdict(s, why);
+  const vacated = (because: Why): Step => ({ kind: 'Vacated', phase: 'Disabled', why: because, verdict });
+  if (s.owner === undefined) return { ...vacated(why), kind: s.phase === undefined ? 'None' : 'Vacated' };
+  if (!s.ownerAlive) return vacated(deadWhy(s.owner, c));
+  if (s.phase === 'Draining') {
+    const done = drainEnd(s);
+    if (done) return vacated(done);
+    const { to: _, ...rest } = s.move ?? newMove(c);
+    return {
+      kind: 'DrainStarted',
+      phase: 'Draining',
+      owner: s.owner,
+      move: rest,
+      why,
+      verdict: reconciling(why),
+    };
+  }
+  // A Lost owner that came back holds nothing yet, so there is nothing to drain.
+  if (s.phase === 'Lost' || c.settings?.handoffMode === 'Immediate') return vacated(why);
+  if (c.settings?.freeze === 'All') {
+    return {
+      kind: 'None',
+      phase: s.phase ?? 'Active',
+      owner: s.owner,
+      why,
+      verdict: stalled('Frozen', frozenMessage(c)),
+    };
+  }
+  return {
+    kind: 'DrainStarted',
+    phase: 'Draining',
+    owner: s.owner,
+    move: newMove(c),
+    why,
+    verdict: reconciling(why),
+  };
+}
+
+/** 3. Draining without a target, but the shard is wanted again: the same owner, a new epoch (it may have stopped). */
+function takenBack(s: Situation, c: StepContext): Step | undefined {
+  if (s.phase !== 'Draining' || s.move?.to !== undefined || !s.ownerAlive || s.owner === undefined)
+    return undefined;
+  const ownSpec = (s.shard.metadata.generation ?? 0) > (s.shard.status?.observedGeneration ?? 0);
+  const actor = ownSpec ? specActor(s.shard.metadata) : c.set && specActor(c.set.metadata);
+  const why = bySpec('MoveCancelled', actor, 'the shard is wanted again', s);
+  const back = granted('MoveCancelled', s.owner, why);
+  return s.intent === 'Paused' ? { ...back, phase: 'Paused', verdict: pausedVerdict(s, c) } : back;
+}
+
+/** 4. Paused keeps its owner, dead or alive; a move in flight finishes first (6). */
+function paused(s: Situation, c: StepContext): Step | undefined {
+  if (s.intent !== 'Paused') return undefined;
+  if (s.move?.to !== undefined && (s.ownerAlive || s.targetValid)) return undefined;
+  const why = bySpec('Paused', specActor(s.shard.metadata), 'spec.state is Paused', s);
+  return { kind: 'Paused', phase: 'Paused', owner: s.owner, why, verdict: pausedVerdict(s, c) };
+}
+
+/** 5. The owner is dead: grant at once, outside every budget; nowhere to go or `freeze: All`: Lost. */
+function ownerDead(s: Situation, c: StepContext): Step | undefined {
+  if (s.owner === undefined || s.ownerAlive) return undefined;
+  const why = deadWhy(s.owner, c);
+  if (s.move?.to !== undefined && s.targetValid) return granted('FailedOver', s.move.to, why);
+  const lost = (reason: string, knob: string): Step => ({
+    kind: s.phase === 'Lost' ? 'None' : 'Lost',
+    phase: 'Lost',
+    owner: s.owner,
+    why,
+    verdict: stalled(reason, `${why.reason}; ${knob}`),
+  });
+  if (c.settings?.freeze === 'All') return lost('Frozen', frozenMessage(c));
+  const target = c.plan.targets.get(s.id);
+  if (target !== undefined && target !== s.owner) return granted('FailedOver', target, why);
+  const reason = c.plan.unplaceable.get(s.id) ?? 'NoEligibleNode';
+  return lost(reason, unplaceableMessage(reason, s, c));
+}
+
+/** 6. A move in flight: finishes on release or deadline, is retargeted, or goes back; the deadline never moves. */
+function moving(s: Situation, c: StepContext): Step | undefined {
+  if (s.owner === undefined || s.move?.to === undefined) return undefined;
+  const target = s.targetValid && !leavesTarget(s, c) ? s.move.to : c.plan.targets.get(s.id);
+  if (target === undefined || target === s.owner) {
+    const pinned = s.shard.spec.owner?.pinned === s.owner;
+    const why = pinned
+      ? bySpec('Pin', specActor(s.shard.metadata), `pinned to ${s.owner}`, s)
+      : byOperator('TargetNotEligible', `${s.move.to} can no longer take the shard`);
+    return granted('MoveCancelled', s.owner, why);
+  }
+  const done = drainEnd(s);
+  if (done) return granted('Moved', target, done);
+  const retargeted = target !== s.move.to;
+  const why =
+    pinnedWhy(s, target) ?? byOperator('TargetNotEligible', `${s.move.to} can no longer take the shard`);
+  return {
+    kind: retargeted ? 'Retargeted' : 'None',
+    phase: 'Draining',
+    owner: s.owner,
+    move: { ...s.move, to: target },
+    why,
+    verdict: reconciling(byOperator('Draining', `moving from ${s.owner} to ${target}`)),
+  };
+}
+
+/** 7. Lost, and its owner is back: a new epoch, wherever the plan wants it now. */
+function ownerBack(s: Situation, c: StepContext): Step | undefined {
+  if (s.phase !== 'Lost' || s.owner === undefined) return undefined;
+  const planned = c.settings?.freeze === 'All' ? undefined : c.plan.targets.get(s.id);
+  const target = planned ?? s.owner;
+  const why =
+    target === s.owner
+      ? byOperator('NodeReady', `${s.owner} is ready again`)
+      : byOperator('Placed', `placed on ${target}`);
+  return withPlanVerdict(granted('Recovered', target, why), s, c);
+}
+
+/** 8. No owner: placed as soon as there is a place. */
+function unowned(s: Situation, c: StepContext): Step | undefined {
+  if (s.owner !== undefined) return undefined;
+  const target = c.plan.targets.get(s.id);
+  if (c.settings?.freeze === 'All') return pending('Frozen', frozenMessage(c));
+  if (target !== undefined) {
+    return granted('Placed', target, pinnedWhy(s, target) ?? byOperator('Placed', `placed on ${target}`));
+  }
+  const reason = c.plan.unplaceable.get(s.id) ?? 'NoEligibleNode';
+  return pending(reason, unplaceableMessage(reason, s, c));
+}
+
+/** 9. Owned by a living node: stays, or starts a planned move where budget and freeze allow. */
+function steady(s: Situation, c: StepContext): Step {
+  const owner = s.owner as string;
+  const planned = c.plannedMoves.get(s.id);
+  if (planned && c.starts.has(s.id)) {
+    const why = plannedWhy(s, planned, c);
+    if (c.settings?.handoffMode === 'Immediate') return granted('Moved', planned.to, why);
+    return {
+      kind: 'MoveStarted',
+      phase: 'Draining',
+      owner,
+      move: { to: planned.to, ...newMove(c) },
+      why,
+      verdict: reconciling(byOperator('Draining', `moving from ${owner} to ${planned.to}`)),
+    };
+  }
+  const stay: Step = {
+    kind: s.phase === 'Active' ? 'None' : 'Resumed',
+    phase: 'Active',
+    owner,
+    why: bySpec('Resumed', specActor(s.shard.metadata), 'spec.state is Active', s),
+    verdict: planned?.cause === 'Pin' ? pinHeld(planned, c) : owned(owner),
+  };
+  return withPlanVerdict(stay, s, c);
+}
+
+/** Only a pin that waits says so on its shard: a wish is not met; all else that waits shows in the ShardSet's status. */
+function pinHeld(planned: PlannedMove, c: StepContext): Verdict {
+  const wish = `pinned to ${planned.to}, still on ${planned.from}`;
+  if (c.settings?.freeze === 'All') return stalled('Frozen', `${wish}: ${frozenMessage(c)}`);
+  const knob = `ShardSet ${c.set?.metadata.name} makes ${c.settings?.maxConcurrentMoves} moves at a time (spec.churn.maxConcurrentMoves)`;
+  return { state: 'Reconciling', reason: 'ChurnBudget', message: `${wish}: ${knob}` };
+}
+
+function granted(kind: StepKind, to: string, why: Why): Step {
+  return { kind, phase: 'Active', owner: to, grant: true, why, verdict: owned(to) };
+}
+
+function pending(reason: string, message: string): Step {
+  const verdict = stalled(reason, message);
+  return { kind: 'Unplaceable', phase: 'Pending', why: byOperator(reason, message), verdict };
+}
+
+/** Owned, but not where the spec wants it, and no node can take it: that needs a person. */
+function withPlanVerdict(step: Step, s: Situation, c: StepContext): Step {
+  const reason = c.plan.unplaceable.get(s.id);
+  if (reason === undefined) return step;
+  return { ...step, verdict: stalled(reason, `stays on ${step.owner}: ${unplaceableMessage(reason, s, c)}`) };
+}
+
+/** Required locality may change under a move in flight; every other reason to leave makes the target invalid. */
+function leavesTarget(s: Situation, c: StepContext): boolean {
+  return c.plannedMoves.get(s.id)?.cause === 'Locality' || c.plan.unplaceable.has(s.id);
+}
+
+function drainEnd(s: Situation): Why | undefined {
+  const ticket = s.shard.spec.changeTicket;
+  const why = (cause: string, reason: string): Why => ({
+    cause,
+    actor: operatorActor(cause),
+    reason,
+    // The ticket belongs to the move that a person asked for, to its first hop and to its last.
+    changeTicket: s.move?.to === s.shard.spec.owner?.pinned ? ticket : undefined,
+  });
+  if (s.released) return why('Released', `released by ${s.owner} at epoch ${s.shard.status?.epoch}`);
+  if (s.dueInMs !== undefined && s.dueInMs <= 0) {
+    return why('DeadlineExceeded', `${s.owner} did not release before the deadline`);
+  }
+  return undefined;
+}
+
+function newMove(c: StepContext): Move {
+  const timeoutMs = c.settings?.drainTimeoutMs ?? 0;
+  return { startedAt: new Date(c.now).toISOString(), deadline: new Date(c.now + timeoutMs).toISOString() };
+}
+
+function leavingWhy(s: Situation, c: StepContext): Why {
+  if (s.intent === 'Disabled') {
+    return bySpec('Disabled', specActor(s.shard.metadata), 'spec.state is Disabled', s);
+  }
+  const reason =
+    s.shard.metadata.deletionTimestamp === undefined
+      ? `id ${s.id} is not in ShardSet ${s.shard.spec.shardSet}`
+      : 'the ShardAssignment is being deleted';
+  const actor = c.set && specActor(c.set.metadata);
+  return { cause: 'Retired', actor: actor ?? operatorActor('Retired'), reason };
+}
+
+/** Disabled on request is what was asked for; an id outside its set is a mistake unless the operator deletes it next. */
+function leavingVerdict(s: Situation, why: Why): Verdict {
+  if (s.intent === 'Disabled') return { state: 'Ready', reason: 'Disabled', message: why.reason };
+  return stalled('OutsideShardSet', `${why.reason}: add it to spec.shards, or delete this ShardAssignment`);
+}
+
+function plannedWhy(s: Situation, planned: PlannedMove, c: StepContext): Why {
+  const owner = s.owner as string;
+  switch (planned.cause) {
+    case 'Pin':
+      return pinnedWhy(s, planned.to) ?? byOperator('Pin', `pinned to ${planned.to}`);
+    case 'Drain': {
+      const standing = c.standings.get(owner);
+      if (standing === 'notSelected')
+        return byOperator('NotSelected', `${owner} is no longer selected by the set`);
+      if (standing === 'notServing')
+        return byOperator('NotServing', `${owner} no longer serves this namespace`);
+      const node = c.nodes.get(owner)?.node;
+      const actor = (node && specActor(node.metadata)) ?? operatorActor('Drain');
+      return { cause: 'Drain', actor, reason: `${owner} is set to Drain` };
+    }
+    case 'Locality':
+      return byOperator('Locality', `${owner} lies outside the required locality`);
+    case 'Rebalance':
+      return byOperator('Rebalance', `${planned.to} is below its share`);
+    case 'Unowned':
+      return byOperator('Placed', `placed on ${planned.to}`);
+  }
+}
+
+function pinnedWhy(s: Situation, target: string): Why | undefined {
+  if (s.shard.spec.owner?.pinned !== target) return undefined;
+  return bySpec('Pin', specActor(s.shard.metadata), `pinned to ${target}`, s);
+}
+
+function deadWhy(node: string, c: StepContext): Why {
+  const { cause, reason } = deadNode(node, c);
+  return byOperator(cause, reason);
+}
+
+function byOperator(cause: string, reason: string): Why {
+  return { cause, actor: operatorActor(cause), reason };
+}
+
+/** A hop that the shard's own spec caused carries its author, reason and ticket. */
+function bySpec(cause: string, actor: Actor | undefined, fallback: string, s: Situation): Why {
+  return {
+    cause,
+    actor: actor ?? operatorActor(cause),
+    reason: s.shard.spec.reason ?? fallback,
+    changeTicket: s.shard.spec.changeTicket,
+  };
+}
+
+function owned(owner: string): Verdict {
+  return { state: 'Ready', reason: 'Owned', message: `owned by ${owner}` };
+}
+
+function pausedVerdict(s: Situation, c: StepContext): Verdict {
+  if (s.owner !== undefined && !s.ownerAlive) {
+    const { cause, reason } = deadNode(s.owner, c);
+    return stalled(cause, `${reason}; the shard is paused and is placed again when spec.state is Active`);
+  }
+  const message = s.owner === undefined ? 'paused without an owner' : `paused on ${s.owner}`;
+  return { state: 'Ready', reason: 'Paused', message };
+}
+
+function reconciling(why: Why): Verdict {
+  return { state: 'Reconciling', reason: why.cause, message: why.reason };
+}
+
+function stalled(reason: string, message: string): Verdict {
+  return { state: 'Stalled', reason, message };
+}

@@ -1,0 +1,286 @@
+import { placementNodes, poolNamespace } from './candidates.ts';
+import { placementInput } from './decide-plan.ts';
+import { invalidSetStatus, nextSetStatus } from './decide-set-status.ts';
+import {
+  createdFor,
+  createdForAnother,
+  readSituation,
+  type Situation,
+  type Surroundings,
+} from './decide-situation.ts';
+import { nextStatus } from './decide-status.ts';
+import { type StepContext, type StepKind, step, wantsPlannedMove } from './decide-step.ts';
+import { type EffectiveSet, effectiveSet } from './defaults.ts';
+import { ShardError } from './errors.ts';
+import type { PlacementInput, Plan } from './placement.ts';
+import {
+  assignmentName,
+  type MeshNode,
+  type ShardAssignment,
+  type ShardAssignmentStatus,
+  type ShardSet,
+  type ShardSetStatus,
+  type Transition,
+} from './records.ts';
+
+export interface NodeState {
+  node: MeshNode;
+  ready: boolean;
+  /** CamelCase, why it is not ready: LeaseExpired, NoLease, … */
+  reason?: string;
+}
+
+/**
+ * What the operator remembers of a set between passes, by its monotonic clock: lost at a takeover, where every
+ * deadline starts anew.
+ */
+export interface SetMemory {
+  /** By ShardAssignment name: which drain (epoch and start), and when this process first saw it. */
+  drains: ReadonlyMap<string, { id: string; since: number }>;
+  /** When the planned grants of the last second were made; paces `handoff.mode: Immediate`. */
+  grants: readonly number[];
+}
+
+export const EMPTY_MEMORY: SetMemory = { drains: new Map(), grants: [] };
+
+export interface DecideInput {
+  /** Absent when the ShardSet does not exist (any more). */
+  set?: ShardSet;
+  /** Every ShardAssignment whose `spec.shardSet` is this set. */
+  shards: readonly ShardAssignment[];
+  /** At least the MeshNodes of the set's pool. */
+  nodes: readonly NodeState[];
+  /** Wall milliseconds: for epochs and for times that people read. */
+  now: number;
+  /** Monotonic milliseconds: for deadlines. */
+  monotonic: number;
+  memory: SetMemory;
+  plan: (input: PlacementInput) => Plan;
+}
+
+export interface StatusWrite {
+  shard: ShardAssignment;
+  status: ShardAssignmentStatus;
+  kind: StepKind;
+  /** The cause of the hop; absent where the write is no transition. */
+  cause?: string;
+  transition?: Transition;
+}
+
+export interface Decision {
+  /** Ids to stamp a ShardAssignment for. */
+  create: string[];
+  /** Operator-created objects to delete. */
+  remove: ShardAssignment[];
+  /** Most urgent first: failures, grants, then everything else. */
+  writes: StatusWrite[];
+  /** Present when the ShardSet's own status should be written. */
+  setStatus?: ShardSetStatus;
+  memory: SetMemory;
+  /** Decide again after this long, even when nothing changes. */
+  requeueAfterMs?: number;
+}
+
+/** Gather -> decide -> apply: this is the middle. Pure; the same input gives the same decision. */
+export function decide(input: DecideInput): Decision {
+  const present = input.set?.metadata.deletionTimestamp === undefined ? input.set : undefined;
+  let settings: EffectiveSet | undefined;
+  try {
+    settings = present && effectiveSet(present.spec);
+  } catch (error) {
+    if (!(error instanceof ShardError) || !present) throw error;
+    // An unreadable set is left exactly as it is: guessing could end ownership.
+    const setStatus = invalidSetStatus(present, error.message, input.now);
+    return { create: [], remove: [], writes: [], setStatus, memory: input.memory };
+  }
+  return present && settings ? decideSet(input, present, settings) : decideWithoutSet(input);
+}
+
+function decideWithoutSet(input: DecideInput): Decision {
+  // While finalizers hold a deleted set, `--cascade=orphan` may still be about to free its shards: nothing is removed yet.
+  const gone = input.set === undefined;
+  const remove = new Set(gone ? input.shards.filter((shard) => createdForAnother(shard, undefined)) : []);
+  const around: Surroundings = { ids: new Set(), nodes: new Map(), standings: new Map() };
+  const context = {
+    ...around,
+    plan: NO_PLAN,
+    plannedMoves: new Map(),
+    starts: new Set<string>(),
+    now: input.now,
+  };
+  const writes: StatusWrite[] = [];
+  for (const shard of input.shards) {
+    if (remove.has(shard)) continue;
+    pushWrite(
+      writes,
+      readSituation(shard, around, () => Number.POSITIVE_INFINITY),
+      context,
+    );
+  }
+  return { create: [], remove: [...remove], writes, memory: EMPTY_MEMORY };
+}
+
+const NO_PLAN: Plan = { targets: new Map(), moves: [], unplaceable: new Map(), loads: [] };
+
+function decideSet(input: DecideInput, set: ShardSet, settings: EffectiveSet): Decision {
+  const pool = poolNamespace(set);
+  const poolNodes = input.nodes.filter(({ node }) => node.metadata.namespace === pool);
+  const nodes = placementNodes(set, poolNodes);
+  const around: Surroundings = {
+    set,
+    settings,
+    ids: new Set(settings.ids),
+    nodes: new Map(poolNodes.map((state) => [state.node.metadata.name, state])),
+    standings: new Map(nodes.map((node) => [node.name, node.standing])),
+  };
+  const remove: ShardAssignment[] = [];
+  const situations: Situation[] = [];
+  const drains = new Map<string, { id: string; since: number }>();
+  const dueInMs = (shard: ShardAssignment) => drainDue(shard, settings, input, drains);
+  for (const shard of input.shards) {
+    if (createdForAnother(shard, set)) remove.push(shard);
+    else situations.push(readSituation(shard, around, dueInMs));
+  }
+  const taken = new Set(input.shards.map((shard) => shard.metadata.name));
+  const missing = settings.ids.filter((id) => !taken.has(assignmentName(set.metadata.name, id)));
+
+  const plan = input.plan(placementInput(settings, situations, nodes, missing));
+  const plannedMoves = new Map(plan.moves.map((move) => [move.shard, move]));
+  const budget = startsWithin(input, settings, situations, plan);
+  const context: StepContext = { ...around, plan, plannedMoves, starts: budget.starts, now: input.now };
+
+  const writes: StatusWrite[] = [];
+  for (const situation of situations) {
+    if (removable(situation, set)) {
+      // Deletion is the last step: its owner has let go, and the status said so in an earlier pass.
+      if (situation.shard.metadata.deletionTimestamp === undefined) remove.push(situation.shard);
+      continue;
+    }
+    pushWrite(writes, situation, context);
+  }
+  writes.sort((a, b) => URGENCY[a.kind] - URGENCY[b.kind]);
+  const waiting = budget.waiting;
+  const setStatus = nextSetStatus({
+    set,
+    settings,
+    situations,
+    missing: missing.length,
+    nodes,
+    plan,
+    waiting,
+    now: input.now,
+  });
+  const immediate = writes.filter(({ kind }) => kind === 'Moved' && settings.handoffMode === 'Immediate');
+  return {
+    create: missing,
+    remove,
+    writes,
+    setStatus,
+    memory: { drains, grants: [...budget.recentGrants, ...immediate.map(() => input.monotonic)] },
+    requeueAfterMs: requeueAfter(situations, budget, input, settings),
+  };
+}
+
+/** Milliseconds until the drain's deadline; notes in `drains` what to remember of it. */
+function drainDue(
+  shard: ShardAssignment,
+  settings: EffectiveSet,
+  input: DecideInput,
+  drains: Map<string, { id: string; since: number }>,
+): number {
+  const { name } = shard.metadata;
+  const move = shard.status?.move;
+  const id = `${shard.metadata.uid}/${shard.status?.epoch}/${move?.startedAt}`;
+  const known = input.memory.drains.get(name);
+  const since = known?.id === id ? known.since : input.monotonic;
+  drains.set(name, { id, since });
+  const length = move ? Date.parse(move.deadline) - Date.parse(move.startedAt) : Number.NaN;
+  return since + (Number.isNaN(length) ? settings.drainTimeoutMs : length) - input.monotonic;
+}
+
+function removable(situation: Situation, set: ShardSet): boolean {
+  const { intent, owner, shard } = situation;
+  return intent === 'Retired' && owner === undefined && createdFor(shard, set);
+}
+
+function pushWrite(writes: StatusWrite[], situation: Situation, context: StepContext): void {
+  const next = step(situation, context);
+  const result = nextStatus(situation, next, context);
+  if (!result) return;
+  const { status, transition } = result;
+  writes.push({
+    shard: situation.shard,
+    status,
+    kind: transition ? next.kind : 'None',
+    cause: transition && next.why.cause,
+    transition,
+  });
+}
+
+interface Budget {
+  starts: Set<string>;
+  waiting: number;
+  /** Planned grants of the last second, oldest first; only in Immediate mode. */
+  recentGrants: number[];
+}
+
+const PACE_MS = 1000;
+
+/**
+ * Which planned moves may start now, in the plan's order. What is draining was counted before this pass: a drain
+ * that ends in it frees its place only once that is written, so the budget holds for every reader.
+ */
+function startsWithin(
+  input: DecideInput,
+  settings: EffectiveSet,
+  situations: readonly Situation[],
+  plan: Plan,
+): Budget {
+  const byId = new Map(situations.map((situation) => [situation.id, situation]));
+  const wanted = plan.moves.filter((move) => {
+    const situation = byId.get(move.shard);
+    return situation !== undefined && wantsPlannedMove(situation, move.to);
+  });
+  const recentGrants = input.memory.grants.filter((at) => at > input.monotonic - PACE_MS);
+  const inFlight = situations.filter(({ move }) => move?.to !== undefined).length;
+  const used = settings.handoffMode === 'Immediate' ? recentGrants.length : inFlight;
+  const free = settings.freeze === 'All' ? 0 : Math.max(0, settings.maxConcurrentMoves - used);
+  return {
+    starts: new Set(wanted.slice(0, free).map((move) => move.shard)),
+    waiting: Math.max(0, wanted.length - free),
+    recentGrants,
+  };
+}
+
+function requeueAfter(
+  situations: readonly Situation[],
+  budget: Budget,
+  input: DecideInput,
+  settings: EffectiveSet,
+): number | undefined {
+  const waits = situations.flatMap(({ dueInMs }) => (dueInMs === undefined || dueInMs <= 0 ? [] : [dueInMs]));
+  const oldest = budget.recentGrants[0] ?? input.monotonic;
+  if (settings.handoffMode === 'Immediate' && settings.freeze !== 'All' && budget.waiting > 0) {
+    waits.push(oldest + PACE_MS - input.monotonic);
+  }
+  // A loop, not a spread: a set may drain more shards than a call may have arguments.
+  return waits.length === 0 ? undefined : waits.reduce((least, wait) => Math.min(least, wait));
+}
+
+const URGENCY: Record<StepKind, number> = {
+  FailedOver: 0,
+  Recovered: 0,
+  Lost: 1,
+  Moved: 2,
+  MoveCancelled: 2,
+  Placed: 2,
+  Retargeted: 3,
+  Vacated: 3,
+  OwnershipEnded: 3,
+  MoveStarted: 4,
+  DrainStarted: 4,
+  Paused: 4,
+  Resumed: 4,
+  Unplaceable: 5,
+  None: 5,
+};
