@@ -176,23 +176,19 @@ export const shardAssignmentRules: readonly Rule<{
   },
   {
     rule: `!(${BOTH}) || self.status == oldSelf.status || self.status.version > oldSelf.status.version`,
-    message: 'status.version must grow with every change of status',
-    messageExpression:
-      "'status.version must grow with every change of status: use ' + string(oldSelf.status.version + 1) + ' or more'",
+    message: 'status.version must grow with every change of status: add 1',
     fieldPath: '.status.version',
   },
   {
     rule: `!(${BOTH}) || self.status.epoch >= oldSelf.status.epoch`,
-    message: 'status.epoch never shrinks: a smaller epoch would let an old owner write again',
-    messageExpression:
-      "'status.epoch never shrinks: a smaller epoch would let an old owner write again; use ' + string(oldSelf.status.epoch) + ' or more'",
+    message:
+      'status.epoch never shrinks, since a smaller epoch would let an old owner write again: keep it or raise it',
     fieldPath: '.status.epoch',
   },
   {
     rule: `!(${BOTH}) || !has(self.status.owner) || (has(oldSelf.status.owner) && self.status.owner == oldSelf.status.owner) || self.status.epoch > oldSelf.status.epoch`,
-    message: 'an owner that appears or changes needs a larger status.epoch',
-    messageExpression:
-      "'an owner that appears or changes needs a larger status.epoch, so that the one before is fenced off: use ' + string(oldSelf.status.epoch + 1) + ' or more'",
+    message:
+      'an owner that appears or changes needs a larger status.epoch, which fences off the owner before: raise the epoch with the grant',
     fieldPath: '.status.epoch',
   },
 ];

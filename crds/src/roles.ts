@@ -1,0 +1,138 @@
+import type { KubeObject } from '@meshkit/shards/records';
+import { GROUP } from '@meshkit/shards/records';
+import { LEASES, MESH_NODES, SHARD_ASSIGNMENTS, SHARD_SETS } from './resource.ts';
+
+/** Where the operator and the API server run. */
+export const SYSTEM_NAMESPACE = 'meshkit-system';
+export const OPERATOR_SERVICE_ACCOUNT = 'meshkit-operator';
+export const API_SERVER_SERVICE_ACCOUNT = 'meshkit-api-server';
+/** The only identity that may write `status`; the admission policy names it. */
+export const OPERATOR_USER = `system:serviceaccount:${SYSTEM_NAMESPACE}:${OPERATOR_SERVICE_ACCOUNT}`;
+
+interface PolicyRule {
+  apiGroups: string[];
+  resources: string[];
+  verbs: string[];
+}
+
+/** A Namespace, ServiceAccount, role or binding. */
+export interface AccessObject extends KubeObject {
+  rules?: PolicyRule[];
+  roleRef?: { apiGroup: string; kind: string; name: string };
+  subjects?: { kind: string; name: string; namespace: string }[];
+}
+
+const RBAC = 'rbac.authorization.k8s.io';
+const LABELS = { 'app.kubernetes.io/part-of': 'meshkit-shards' };
+const SETS = SHARD_SETS.plural;
+const SHARDS = SHARD_ASSIGNMENTS.plural;
+const NODES = MESH_NODES.plural;
+const LOOK = ['get', 'list', 'watch'];
+const WRITE = ['create', 'update', 'patch', 'delete', 'deletecollection'];
+
+const ours = (resources: string[], verbs: string[]): PolicyRule => ({ apiGroups: [GROUP], resources, verbs });
+const leases = (verbs: string[]): PolicyRule => ({
+  apiGroups: [LEASES.group],
+  resources: [LEASES.plural],
+  verbs,
+});
+
+function clusterRole(
+  name: string,
+  rules: PolicyRule[],
+  aggregateTo?: 'view' | 'edit' | 'admin',
+): AccessObject {
+  const aggregate = aggregateTo ? { [`${RBAC}/aggregate-to-${aggregateTo}`]: 'true' } : {};
+  return {
+    apiVersion: `${RBAC}/v1`,
+    kind: 'ClusterRole',
+    metadata: { name, labels: { ...LABELS, ...aggregate } },
+    rules,
+  };
+}
+
+function serviceAccount(name: string): AccessObject {
+  return {
+    apiVersion: 'v1',
+    kind: 'ServiceAccount',
+    metadata: { name, namespace: SYSTEM_NAMESPACE, labels: LABELS },
+  };
+}
+
+function binding(kind: 'Role' | 'ClusterRole', role: string, account: string): AccessObject {
+  const namespace = kind === 'Role' ? { namespace: SYSTEM_NAMESPACE } : {};
+  return {
+    apiVersion: `${RBAC}/v1`,
+    kind: `${kind}Binding`,
+    metadata: { name: role, ...namespace, labels: LABELS },
+    roleRef: { apiGroup: RBAC, kind, name: role },
+    subjects: [{ kind: 'ServiceAccount', name: account, namespace: SYSTEM_NAMESPACE }],
+  };
+}
+
+/** The mesh scopes. Each carries what the one below it has, because bindings do not add up by themselves. */
+const people: AccessObject[] = [
+  clusterRole('meshkit-shards-reader', [ours([SETS, SHARDS, NODES], LOOK), ours([SHARDS], ['read'])], 'view'),
+  clusterRole(
+    'meshkit-shards-observer',
+    [ours([SETS, SHARDS, NODES], LOOK), ours([SHARDS], ['read', 'observe'])],
+    'edit',
+  ),
+  clusterRole(
+    'meshkit-shards-operator',
+    [
+      ours([SETS, SHARDS, NODES], [...LOOK, ...WRITE]),
+      // `release` too: RBAC lets nobody grant what they lack, and namespace admins bind their agents to the node role.
+      ours([SHARDS], ['read', 'observe', 'operate', 'release']),
+    ],
+    'admin',
+  ),
+];
+
+/** For RoleBindings to the ServiceAccounts of node agents, in the namespace of their MeshNodes and shards. */
+const nodeAgent = clusterRole('meshkit-shards-node', [
+  leases(['get', 'create', 'update', 'patch']),
+  ours([NODES], [...LOOK, 'create', 'patch']),
+  ours([SHARDS], [...LOOK, 'patch', 'release']),
+]);
+
+const operator: AccessObject[] = [
+  serviceAccount(OPERATOR_SERVICE_ACCOUNT),
+  clusterRole(OPERATOR_SERVICE_ACCOUNT, [
+    ours([SETS, NODES], LOOK),
+    // No update and no patch: the operator never writes a spec.
+    ours([SHARDS], [...LOOK, 'create', 'delete']),
+    ours([`${SETS}/status`, `${SHARDS}/status`, `${NODES}/status`], ['get', 'update']),
+    // Where OwnerReferencesPermissionEnforcement is on, blockOwnerDeletion needs this.
+    ours([`${SETS}/finalizers`], ['update']),
+    leases(LOOK),
+    { apiGroups: ['events.k8s.io'], resources: ['events'], verbs: ['create', 'patch', 'update'] },
+  ]),
+  binding('ClusterRole', OPERATOR_SERVICE_ACCOUNT, OPERATOR_SERVICE_ACCOUNT),
+  {
+    apiVersion: `${RBAC}/v1`,
+    kind: 'Role',
+    metadata: { name: 'meshkit-operator-leader', namespace: SYSTEM_NAMESPACE, labels: LABELS },
+    rules: [leases([...LOOK, 'create', 'update', 'patch'])],
+  },
+  binding('Role', 'meshkit-operator-leader', OPERATOR_SERVICE_ACCOUNT),
+];
+
+const apiServer: AccessObject[] = [
+  serviceAccount(API_SERVER_SERVICE_ACCOUNT),
+  clusterRole(API_SERVER_SERVICE_ACCOUNT, [
+    ours([SETS, SHARDS, NODES], LOOK),
+    { apiGroups: ['authentication.k8s.io'], resources: ['tokenreviews'], verbs: ['create'] },
+    { apiGroups: ['authorization.k8s.io'], resources: ['subjectaccessreviews'], verbs: ['create'] },
+  ]),
+  binding('ClusterRole', API_SERVER_SERVICE_ACCOUNT, API_SERVER_SERVICE_ACCOUNT),
+];
+
+/** In the order in which they can be applied. */
+export const ACCESS: readonly AccessObject[] = [
+  { apiVersion: 'v1', kind: 'Namespace', metadata: { name: SYSTEM_NAMESPACE, labels: LABELS } },
+  ...people,
+  nodeAgent,
+  ...operator,
+  ...apiServer,
+];
