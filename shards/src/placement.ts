@@ -1,3 +1,4 @@
+import { Planner } from './planner.ts';
 import type { LocalityMode, ShardLocality, Strategy } from './records.ts';
 
 /**
@@ -36,6 +37,11 @@ export interface PlacementInput {
   nodes: readonly PlacementNode[];
   /** False under `freeze: Rebalance`: rule 3 (convergence) is left out. */
   rebalance: boolean;
+  /**
+   * The set's `namespace/name`, hashed with each shard id. Without it the shards of equal ids of all sets have the
+   * same favourite node, and many small sets over one pool would pile up there.
+   */
+  seed?: string;
 }
 
 export type MoveCause =
@@ -74,10 +80,23 @@ export interface NodeLoad {
 export interface Plan {
   /** Shard id -> node, for every shard that has a place (its present one included). */
   targets: Map<string, string>;
-  /** In the order in which they should be made: pins, shards without an eligible owner by id, then rebalancing. */
+  /**
+   * In the order in which they should be made: pins, shards that nobody serves (`Unowned`), shards that have to
+   * leave their node, each by id, then rebalancing. Planning again after any number of them gives the rest; pins may
+   * also wait. Only with unequal capacities may a shard appear twice, when rebalancing moves what was just placed.
+   */
   moves: PlannedMove[];
   /** Shards without a place; a shard here keeps its present owner only if that owner is still alive. */
   unplaceable: Map<string, UnplaceableReason>;
   /** Eligible nodes by name, after the plan. */
   loads: NodeLoad[];
+}
+
+/**
+ * Sticky, weighted, bounded rendezvous (docs/placement.md): who should own each shard, and the fewest moves there.
+ * Pure: the same input gives the same plan on every platform, whatever the order of its shards and nodes.
+ * Throws `invalidArgument` for a loadBound that is not a decimal of at least 1.
+ */
+export function plan(input: PlacementInput): Plan {
+  return new Planner(input).plan();
 }

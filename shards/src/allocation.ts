@@ -1,0 +1,61 @@
+import { type Board, NOWHERE } from './board.ts';
+import { compareFullness } from './fair-share.ts';
+import { cost } from './score.ts';
+
+/** How full the chosen node is with the shard: within floor(m), ceil(m), its cap, or beyond it. */
+export type Level = 'floor' | 'ceil' | 'cap' | 'overCap';
+const LEVELS = ['floor', 'ceil', 'cap', 'overCap'] as const satisfies Level[];
+
+/** The level at which the node would hold `capacity` more. */
+export function levelWith(board: Board, node: number, capacity: number): Level {
+  return LEVELS[levelIndex(board, node, capacity)]!;
+}
+
+function levelIndex({ shares, loads }: Board, node: number, capacity: number): number {
+  const load = loads[node]! + capacity;
+  return load <= shares.floor[node]! ? 0 : load <= shares.ceil[node]! ? 1 : load <= shares.cap[node]! ? 2 : 3;
+}
+
+/**
+ * Rule 2: the node for a shard that has none. The best score among the nodes that stay within floor(m) with it;
+ * none: within ceil(m); none: within the cap; none: the node that is relatively least loaded with it.
+ * Preferred locality comes before the level: the shard's zone is filled to the cap before another is looked at.
+ * NOWHERE only when no node is allowed.
+ */
+export function allocate(board: Board, shard: number, required: boolean): number {
+  const { draws, weights, nodes } = board;
+  const capacity = board.capacities[shard]!;
+  const distances = board.distances[shard]!;
+  let best = NOWHERE;
+  let bestTier = Number.POSITIVE_INFINITY;
+  let bestCost = Number.POSITIVE_INFINITY;
+  for (let node = 0; node < nodes.length; node++) {
+    const level = levelIndex(board, node, capacity);
+    if (level === 3 || (required && distances[node] !== 0)) continue;
+    const tier = distances[node]! * 3 + level;
+    // Most nodes are dismissed here, so that a score is computed only where it can matter.
+    if (tier > bestTier) continue;
+    const nodeCost = cost(draws.of(shard, node), weights[node]!);
+    if (tier < bestTier || nodeCost < bestCost) {
+      best = node;
+      bestTier = tier;
+      bestCost = nodeCost;
+    }
+  }
+  return best === NOWHERE ? leastLoaded(board, shard, required) : best;
+}
+
+function leastLoaded({ loads, weights, ...board }: Board, shard: number, required: boolean): number {
+  const capacity = board.capacities[shard]!;
+  const distances = board.distances[shard]!;
+  let best = NOWHERE;
+  for (let node = 0; node < loads.length; node++) {
+    if (required && distances[node] !== 0) continue;
+    // Counted with the shard: a big shard on a small idle node would be the fullest of all, and move again at once.
+    const isEmptier =
+      best === NOWHERE ||
+      compareFullness(loads[node]! + capacity, weights[node]!, loads[best]! + capacity, weights[best]!) < 0;
+    if (isEmptier) best = node;
+  }
+  return best;
+}
