@@ -32,16 +32,12 @@ type Environment = Readonly<Record<string, string | undefined>>;
 
 export function binarySettings(env: Environment): BinarySettings {
   return {
-    assets: env['KUBEBUILDER_ASSETS'] || undefined,
-    cache: join(
-      env['XDG_CACHE_HOME'] || join(env['HOME'] || homedir(), '.cache'),
-      'meshkit-shards',
-      'kubernetes',
-    ),
+    assets: env.KUBEBUILDER_ASSETS || undefined,
+    cache: join(env.XDG_CACHE_HOME || join(env.HOME || homedir(), '.cache'), 'meshkit-shards', 'kubernetes'),
     indexUrl:
-      env['MESHKIT_ENVTEST_INDEX'] ||
+      env.MESHKIT_ENVTEST_INDEX ||
       'https://raw.githubusercontent.com/kubernetes-sigs/controller-tools/HEAD/envtest-releases.yaml',
-    releasesUrl: env['MESHKIT_KUBERNETES_RELEASES'] || 'https://dl.k8s.io/release',
+    releasesUrl: env.MESHKIT_KUBERNETES_RELEASES || 'https://dl.k8s.io/release',
   };
 }
 

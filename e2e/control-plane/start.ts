@@ -24,3 +24,10 @@ async function startEmbedded(options: StartOptions): Promise<ControlPlane> {
   const { startEmbedded: start } = await import('./embedded/start.ts');
   return start(options);
 }
+
+/** Reads `--control-plane`; a wrong value ends the program with one line. */
+export function planeChoice(value: string): ControlPlaneKind | 'auto' {
+  if (value === 'real' || value === 'embedded' || value === 'auto') return value;
+  process.stderr.write(`--control-plane ${value}: use real, embedded or auto\n`);
+  process.exit(2);
+}
