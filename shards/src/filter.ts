@@ -38,7 +38,7 @@ export type Query = Readonly<Record<string, string | string[] | undefined>>;
 /**
  * The filter of `namespace`, `shardSet`, `owner`, `status`, `zone` and `search`; other parameters are not looked at.
  * `owner`, `status` and `zone` take several values, repeated or separated by commas; `status` ignores case.
- * Throws `invalidArgument` with `details: {parameter, value?, allowed?}`.
+ * Throws `invalidArgument` with `details: {parameter, value?, allowed?, errors}`.
  */
 export function parseShardFilter(query: Query): ShardFilter {
   return {
@@ -97,5 +97,9 @@ function bounded(parameter: string, value: string): string {
 }
 
 function invalid(parameter: string, problem: string, details: Record<string, unknown> = {}): ShardError {
-  return new ShardError('invalidArgument', `parameter ${parameter}: ${problem}`, { parameter, ...details });
+  return new ShardError('invalidArgument', `parameter ${parameter}: ${problem}`, {
+    parameter,
+    ...details,
+    errors: [{ pointer: `/query/${parameter}`, detail: problem }],
+  });
 }

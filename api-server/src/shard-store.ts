@@ -1,0 +1,129 @@
+import { shardMatches } from '@meshkit/shards/filter';
+import { compareVersions, type ShardAssignment } from '@meshkit/shards/records';
+import type { ShardFilter } from '@meshkit/shards/repository';
+
+/** A record and its place in the order; `record` is undefined once it was removed and until the next tidying. */
+interface Entry {
+  readonly key: string;
+  record: ShardAssignment | undefined;
+}
+
+/** NUL sorts below every character of a name, so keys sort by namespace, then name. */
+const SEPARATOR = '\0';
+
+/**
+ * The shards in order of namespace, then name. A modification is one assignment; additions and removals are put
+ * in order by the next reader, all at once, so that loading n shards costs one sort.
+ */
+export class ShardStore {
+  readonly #entries = new Map<string, Entry>();
+  #ordered: Entry[] = [];
+  #added: Entry[] = [];
+  #removed = 0;
+  readonly #namespaces = new Map<string, string>();
+
+  get size(): number {
+    return this.#entries.size;
+  }
+
+  put(record: ShardAssignment): void {
+    this.#touch(record);
+    const key = keyOf(record);
+    const known = this.#entries.get(key);
+    if (known) {
+      known.record = record;
+      return;
+    }
+    const entry = { key, record };
+    this.#entries.set(key, entry);
+    this.#added.push(entry);
+  }
+
+  remove(record: ShardAssignment): void {
+    this.#touch(record);
+    const key = keyOf(record);
+    const known = this.#entries.get(key);
+    if (!known) return;
+    this.#entries.delete(key);
+    known.record = undefined;
+    this.#removed += 1;
+  }
+
+  get(namespace: string, name: string): ShardAssignment | undefined {
+    return this.#entries.get(`${namespace}${SEPARATOR}${name}`)?.record;
+  }
+
+  /** The newest position seen in a namespace, deletions included. */
+  positionOf(namespace: string): string | undefined {
+    return this.#namespaces.get(namespace);
+  }
+
+  *values(): Iterable<ShardAssignment> {
+    for (const { record } of this.#entries.values()) if (record) yield record;
+  }
+
+  /** Up to `limit` shards that pass, after the given place; `next` when at least one more follows. */
+  page(filter: ShardFilter, limit: number, after?: string): { items: ShardAssignment[]; next?: string } {
+    this.#tidy();
+    const range = filter.namespace === undefined ? '' : `${filter.namespace}${SEPARATOR}`;
+    const items: ShardAssignment[] = [];
+    let last = '';
+    for (let at = this.#firstAfter(after !== undefined && after > range ? after : range); ; at += 1) {
+      const entry = this.#ordered[at];
+      if (!entry?.record || !entry.key.startsWith(range)) return { items };
+      if (!shardMatches(filter, entry.record)) continue;
+      // The match after the last one decides whether there is a next page: none on an exact fit.
+      if (items.length === limit) return { items, next: last };
+      items.push(entry.record);
+      last = entry.key;
+    }
+  }
+
+  #touch(record: ShardAssignment): void {
+    const { namespace = '', resourceVersion } = record.metadata;
+    const known = this.#namespaces.get(namespace);
+    if (resourceVersion === undefined) return;
+    if (known === undefined || compareVersions(resourceVersion, known) > 0) {
+      this.#namespaces.set(namespace, resourceVersion);
+    }
+  }
+
+  #tidy(): void {
+    if (this.#removed > 0) {
+      this.#ordered = this.#ordered.filter(({ record }) => record !== undefined);
+      this.#added = this.#added.filter(({ record }) => record !== undefined);
+      this.#removed = 0;
+    }
+    if (this.#added.length === 0) return;
+    const added = this.#added.sort((a, b) => (a.key < b.key ? -1 : 1));
+    this.#ordered = merge(this.#ordered, added);
+    this.#added = [];
+  }
+
+  /** Index of the first entry whose key is larger than `key`. */
+  #firstAfter(key: string): number {
+    let low = 0;
+    let high = this.#ordered.length;
+    while (low < high) {
+      const middle = (low + high) >>> 1;
+      if (this.#ordered[middle]!.key > key) high = middle;
+      else low = middle + 1;
+    }
+    return low;
+  }
+}
+
+function keyOf({ metadata }: ShardAssignment): string {
+  return `${metadata.namespace ?? ''}${SEPARATOR}${metadata.name}`;
+}
+
+function merge(a: readonly Entry[], b: readonly Entry[]): Entry[] {
+  const merged: Entry[] = [];
+  let at = 0;
+  for (const entry of b) {
+    while (at < a.length && a[at]!.key < entry.key) merged.push(a[at++]!);
+    merged.push(entry);
+  }
+  while (at < a.length) merged.push(a[at++]!);
+  return merged;
+}
