@@ -1,10 +1,34 @@
+import type { IncomingMessage } from 'node:http';
 import type { KubeObject } from '@meshkit/shards/records';
-import type { Resource } from './resource.ts';
+import { Deadline } from './deadline.ts';
+import type { KubeConnection, KubeRequest } from './kube-connection.ts';
+import {
+  type CallSite,
+  connectionError,
+  deadlineError,
+  protocolError,
+  silenceError,
+  statusError,
+} from './kube-error.ts';
+import { apiVersionOf, type Resource, resourcePath } from './resource.ts';
+import { type WatchEvent, watchEvents } from './watch-stream.ts';
 
-/** Every call ends by its deadline or its signal, whichever comes first. */
+const CALL_TIMEOUT_MS = 10_000;
+const PAGE_SIZE = 500;
+/** Above two bookmark intervals of kube-apiserver (60 to 75 s each). */
+const IDLE_TIMEOUT_MS = 150_000;
+const MAX_ANSWER_BYTES = 128 << 20;
+const MAX_ERROR_BYTES = 64 << 10;
+
+const CONTENT_TYPES = {
+  merge: 'application/merge-patch+json',
+  apply: 'application/apply-patch+yaml',
+} as const;
+
+/** Every call ends by its deadline or its signal (then with the signal's reason), whichever comes first. */
 export interface CallOptions {
   signal?: AbortSignal;
-  /** Milliseconds for the whole call, credentials included. Default 10,000. */
+  /** Milliseconds from the call to the last byte of the answer. Default 10,000. */
   timeoutMs?: number;
 }
 
@@ -37,8 +61,8 @@ export interface PatchOptions extends CallOptions {
   /** `merge` (default): RFC 7386. `apply`: server-side apply; needs `fieldManager`. */
   type?: 'merge' | 'apply';
   fieldManager?: string;
+  /** Apply only: takes over fields that another manager owns. */
   force?: boolean;
-  /** `status` patches the subresource. */
   subresource?: 'status';
 }
 
@@ -49,8 +73,10 @@ export interface DeleteOptions extends CallOptions {
 }
 
 export interface RawOptions extends CallOptions {
-  query?: Record<string, string | number | boolean | undefined>;
+  query?: Query;
+  /** An object is sent as JSON, a string as it is. */
   body?: unknown;
+  /** Default `application/json`. */
   contentType?: string;
 }
 
@@ -60,105 +86,297 @@ export interface WatchOptions extends Selection {
   /** The server ends the watch after this long. */
   timeoutSeconds: number;
   signal: AbortSignal;
-  /** No byte for this long, and the peer counts as dead. Bookmarks come about once a minute. Default 150,000. */
+  /** No byte for this long while we wait for one, and the peer counts as dead. Default 150,000. */
   idleTimeoutMs?: number;
+  /** Milliseconds until the server must have accepted the watch. Default 10,000. */
+  timeoutMs?: number;
   /** Called once the server has accepted the watch. */
   onOpen?: () => void;
 }
 
-export type WatchEvent<T> =
-  | { type: 'ADDED' | 'MODIFIED' | 'DELETED'; object: T }
-  | { type: 'BOOKMARK'; resourceVersion: string };
-
-/** What the client needs of a kubeconfig: where, and how to prove who it is. */
-export interface KubeConnection {
-  /** `https://host:port`, perhaps with a path. */
-  readonly server: string;
-  /** Of the context; `default` when it names none. */
-  readonly namespace: string;
-  close(): Promise<void>;
-}
-
-const todo = (): never => {
-  throw new Error('not written yet');
-};
+type Query = Record<string, string | number | boolean | undefined>;
 
 /**
  * A typed client of one Kubernetes API server over kept-alive connections.
  * Errors are ShardErrors (see kube-error.ts) that say what failed, at which server, and what to do.
  */
 export class KubeClient {
+  /** `https://host:port`. */
   readonly server: string;
+  /** Of the kubeconfig's context, else `default`. */
   readonly namespace: string;
+  readonly #connection: KubeConnection;
 
   constructor(connection: KubeConnection) {
     this.server = connection.server;
     this.namespace = connection.namespace;
+    this.#connection = connection;
   }
 
-  async get<T extends KubeObject>(_resource: Resource<T>, _key: ObjectKey, _o?: CallOptions): Promise<T> {
-    return todo();
+  async get<T extends KubeObject>(resource: Resource<T>, key: ObjectKey, o: CallOptions = {}): Promise<T> {
+    return this.#object(resource, this.#key(resource, key), { verb: 'get', method: 'GET' }, o);
   }
 
   /** One page. Never carries a resourceVersion: the answer is the newest state, by quorum read. */
-  async list<T extends KubeObject>(_resource: Resource<T>, _o?: ListOptions): Promise<ListPage<T>> {
-    return todo();
+  async list<T extends KubeObject>(resource: Resource<T>, o: ListOptions = {}): Promise<ListPage<T>> {
+    const { labelSelector, fieldSelector, limit, continue: token } = o;
+    const answer = (await this.#call(
+      this.#site('list', resource, o),
+      {
+        method: 'GET',
+        path: resourcePath(resource, o) + query({ labelSelector, fieldSelector, limit, continue: token }),
+      },
+      o,
+    )) as { items?: T[] | null; metadata?: { resourceVersion?: string; continue?: string } };
+    const items = answer.items ?? [];
+    // The items of a built-in resource's list come without them.
+    for (const item of items) {
+      item.apiVersion ??= apiVersionOf(resource);
+      item.kind ??= resource.kind;
+    }
+    return {
+      items,
+      resourceVersion: answer.metadata?.resourceVersion ?? '',
+      continue: answer.metadata?.continue || undefined,
+    };
   }
 
   /** All pages of one snapshot, 500 objects each; the deadline holds for each page. */
   async listAll<T extends KubeObject>(
-    _resource: Resource<T>,
-    _o?: Selection & CallOptions,
+    resource: Resource<T>,
+    o: Selection & CallOptions = {},
   ): Promise<{ items: T[]; resourceVersion: string }> {
-    return todo();
+    return listAll(this, resource, o);
   }
 
   async create<T extends KubeObject>(
-    _resource: Resource<T>,
-    _object: T,
-    _o?: CallOptions & { dryRun?: boolean },
+    resource: Resource<T>,
+    object: T,
+    o: CallOptions & { dryRun?: boolean } = {},
   ): Promise<T> {
-    return todo();
+    const { namespace, name } = this.#key(resource, object.metadata);
+    return this.#call(
+      this.#site('create', resource, { namespace, name }),
+      {
+        method: 'POST',
+        path: resourcePath(resource, { namespace }) + query({ dryRun: o.dryRun ? 'All' : undefined }),
+        body: JSON.stringify(object),
+      },
+      o,
+    ) as Promise<T>;
   }
 
   /** PUT; an object that carries its resourceVersion is refused with `conflict` when it is stale. */
-  async update<T extends KubeObject>(_resource: Resource<T>, _object: T, _o?: CallOptions): Promise<T> {
-    return todo();
+  async update<T extends KubeObject>(resource: Resource<T>, object: T, o: CallOptions = {}): Promise<T> {
+    const key = this.#key(resource, object.metadata);
+    return this.#object(resource, key, { verb: 'update', method: 'PUT', body: object }, o);
   }
 
-  async updateStatus<T extends KubeObject>(_resource: Resource<T>, _object: T, _o?: CallOptions): Promise<T> {
-    return todo();
+  /** PUT of the status alone; the object's other fields are ignored by the server. */
+  async updateStatus<T extends KubeObject>(
+    resource: Resource<T>,
+    object: T,
+    o: CallOptions = {},
+  ): Promise<T> {
+    const key = this.#key(resource, object.metadata);
+    const call = { verb: 'update the status of', method: 'PUT', suffix: '/status', body: object };
+    return this.#object(resource, key, call, o);
   }
 
   async patch<T extends KubeObject>(
-    _resource: Resource<T>,
-    _key: ObjectKey,
-    _body: object,
-    _o?: PatchOptions,
+    resource: Resource<T>,
+    key: ObjectKey,
+    body: object,
+    o: PatchOptions = {},
   ): Promise<T> {
-    return todo();
+    const { type = 'merge', fieldManager, force, subresource } = o;
+    return this.#object(
+      resource,
+      this.#key(resource, key),
+      {
+        verb: type === 'apply' ? 'apply' : 'patch',
+        method: 'PATCH',
+        suffix: (subresource ? `/${subresource}` : '') + query({ fieldManager, force }),
+        body,
+        contentType: CONTENT_TYPES[type],
+      },
+      o,
+    );
   }
 
+  /** Resolves when the server has accepted; finalizers may keep the object for longer. */
   async delete<T extends KubeObject>(
-    _resource: Resource<T>,
-    _key: ObjectKey,
-    _o?: DeleteOptions,
+    resource: Resource<T>,
+    key: ObjectKey,
+    o: DeleteOptions = {},
   ): Promise<void> {
-    return todo();
+    const { uid, resourceVersion } = o;
+    const preconditions =
+      uid === undefined && resourceVersion === undefined ? undefined : { uid, resourceVersion };
+    const body = preconditions && { apiVersion: 'v1', kind: 'DeleteOptions', preconditions };
+    await this.#object(resource, this.#key(resource, key), { verb: 'delete', method: 'DELETE', body }, o);
   }
 
-  /** Everything else: reviews, discovery, `/version`, token requests. `path` starts with `/`. */
-  async raw(_method: string, _path: string, _o?: RawOptions): Promise<unknown> {
-    return todo();
+  /**
+   * Everything else: reviews, discovery, `/version`, token requests. `path` starts with `/`.
+   * Resolves with parsed JSON, or with the text of an answer that is none (`/healthz`).
+   */
+  async raw(method: string, path: string, o: RawOptions = {}): Promise<unknown> {
+    const body = o.body === undefined || typeof o.body === 'string' ? o.body : JSON.stringify(o.body);
+    return this.#call(
+      { what: `${method} ${path}`, server: this.server },
+      { method, path: path + query(o.query ?? {}), body, contentType: o.contentType },
+      o,
+    );
   }
 
   /** Ends when the server ends the watch; throws on everything else, an in-stream ERROR event included. */
-  watch<T extends KubeObject>(_resource: Resource<T>, _o: WatchOptions): AsyncIterable<WatchEvent<T>> {
-    return todo();
+  async *watch<T extends KubeObject>(
+    resource: Resource<T>,
+    o: WatchOptions,
+  ): AsyncGenerator<WatchEvent<T>, void> {
+    const { labelSelector, fieldSelector, resourceVersion, timeoutSeconds } = o;
+    const call = this.#site('watch', resource, o);
+    const timeoutMs = o.timeoutMs ?? CALL_TIMEOUT_MS;
+    using deadline = new Deadline(o.signal, timeoutMs, () => deadlineError(call, timeoutMs));
+    const path =
+      resourcePath(resource, o) +
+      query({
+        watch: true,
+        allowWatchBookmarks: true,
+        labelSelector,
+        fieldSelector,
+        resourceVersion,
+        timeoutSeconds,
+      });
+    const { signal } = deadline;
+    const answer = await this.#send(call, { method: 'GET', path, signal, stream: true });
+    deadline.disarm();
+    try {
+      o.onOpen?.();
+      const idleMs = o.idleTimeoutMs ?? IDLE_TIMEOUT_MS;
+      yield* watchEvents<T>(call, answer, idleMs, () => deadline.abort(silenceError(call, idleMs)));
+    } catch (error) {
+      if (signal.aborted) throw signal.reason;
+      throw connectionError(call, error);
+    } finally {
+      answer.destroy();
+    }
   }
 
   /** Ends all connections, open watches too. */
   async close(): Promise<void> {
-    return todo();
+    await this.#connection.close();
   }
+
+  #key(resource: Resource, key: ObjectKey): ObjectKey {
+    if (!resource.namespaced) return { name: key.name };
+    return { namespace: key.namespace ?? this.namespace, name: key.name };
+  }
+
+  #site(verb: string, resource: Resource, key: { namespace?: string; name?: string }): CallSite {
+    const type = resource.group === '' ? resource.plural : `${resource.plural}.${resource.group}`;
+    const name = key.name === undefined ? '' : ` ${key.name}`;
+    const scope = !resource.namespaced
+      ? ''
+      : key.namespace === undefined
+        ? ' in all namespaces'
+        : ` in namespace ${key.namespace}`;
+    return { what: `${verb} ${type}${name}${scope}`, server: this.server };
+  }
+
+  #object<T extends KubeObject>(
+    resource: Resource<T>,
+    key: ObjectKey,
+    call: { verb: string; method: string; suffix?: string; body?: object; contentType?: string },
+    o: CallOptions,
+  ): Promise<T> {
+    return this.#call(
+      this.#site(call.verb, resource, key),
+      {
+        method: call.method,
+        path: resourcePath(resource, key) + (call.suffix ?? ''),
+        body: call.body && JSON.stringify(call.body),
+        contentType: call.contentType,
+      },
+      o,
+    ) as Promise<T>;
+  }
+
+  async #call(
+    call: CallSite,
+    request: { method: string; path: string; body?: string; contentType?: string },
+    o: CallOptions,
+  ): Promise<unknown> {
+    const timeoutMs = o.timeoutMs ?? CALL_TIMEOUT_MS;
+    using deadline = new Deadline(o.signal, timeoutMs, () => deadlineError(call, timeoutMs));
+    const { signal } = deadline;
+    const { contentType = 'application/json', ...rest } = request;
+    const headers = rest.body === undefined ? undefined : { 'content-type': contentType };
+    const answer = await this.#send(call, { ...rest, headers, signal });
+    const text = await this.#text(call, answer, MAX_ANSWER_BYTES, signal);
+    if (!answer.headers['content-type']?.includes('json')) return text;
+    try {
+      return JSON.parse(text);
+    } catch (error) {
+      throw protocolError(call, 'the answer is not valid JSON', error);
+    }
+  }
+
+  /** Resolves with a 2xx answer whose body is still to be read; every other outcome is a ShardError. */
+  async #send(call: CallSite, request: KubeRequest): Promise<IncomingMessage> {
+    let answer: IncomingMessage;
+    try {
+      answer = await this.#connection.send(request);
+    } catch (error) {
+      if (request.signal.aborted) throw request.signal.reason;
+      throw connectionError(call, error);
+    }
+    const status = answer.statusCode ?? 0;
+    if (status >= 200 && status < 300) return answer;
+    const body = await this.#text(call, answer, MAX_ERROR_BYTES, request.signal);
+    throw statusError(call, { status, body, retryAfter: answer.headers['retry-after'] });
+  }
+
+  async #text(call: CallSite, answer: IncomingMessage, limit: number, signal: AbortSignal): Promise<string> {
+    const chunks: Buffer[] = [];
+    let size = 0;
+    try {
+      for await (const chunk of answer as AsyncIterable<Buffer>) {
+        size += chunk.length;
+        if (size > limit) throw protocolError(call, `the answer is larger than ${limit} bytes`);
+        chunks.push(chunk);
+      }
+    } catch (error) {
+      if (signal.aborted) throw signal.reason;
+      throw connectionError(call, error);
+    }
+    return Buffer.concat(chunks).toString();
+  }
+}
+
+/** All pages of one snapshot: the continue tokens hold every page at the first one's version. */
+export async function listAll<T extends KubeObject>(
+  client: Pick<KubeClient, 'list'>,
+  resource: Resource<T>,
+  o: Selection & CallOptions = {},
+): Promise<{ items: T[]; resourceVersion: string }> {
+  const first = await client.list(resource, { ...o, limit: PAGE_SIZE });
+  const { items, resourceVersion } = first;
+  for (let token = first.continue; token !== undefined; ) {
+    const page = await client.list(resource, { ...o, limit: PAGE_SIZE, continue: token });
+    for (const item of page.items) items.push(item);
+    token = page.continue;
+  }
+  return { items, resourceVersion };
+}
+
+/** `?a=1&b=2`, without what is undefined; empty when nothing is left. */
+function query(values: Query): string {
+  const given = Object.entries(values).filter((entry): entry is [string, string | number | boolean] => {
+    return entry[1] !== undefined;
+  });
+  return given.length === 0
+    ? ''
+    : `?${new URLSearchParams(given.map(([key, value]) => [key, String(value)]))}`;
 }

@@ -1,8 +1,22 @@
 import type { Clock } from '@meshkit/shards/clock';
+import { ShardError } from '@meshkit/shards/errors';
 import type { KubeObject } from '@meshkit/shards/records';
-import type { KubeClient } from './kube-client.ts';
+import { Backoff } from './backoff.ts';
+import { type KubeClient, listAll } from './kube-client.ts';
+import { retryAfterMs, statusOf } from './kube-error.ts';
 import type { Log } from './log.ts';
 import type { Resource } from './resource.ts';
+
+const FIRST_WAIT_MS = 200;
+const LONGEST_WAIT_MS = 10_000;
+const LONGEST_RETRY_AFTER_MS = 60_000;
+const LIST_TIMEOUT_MS = 30_000;
+/** The server ends each watch after 5 to 10 minutes, each its own, so that watches do not come back in one wave. */
+const WATCH_SECONDS = 300;
+/** A watch that ends sooner than this, without an event, did not work, whatever it says. */
+const SHORTEST_WATCH_MS = 1000;
+/** After this many refusals in a row of a watch from one version, a list finds out what is wrong with it. */
+const REFUSALS_BEFORE_LIST = 3;
 
 export type ReflectorEvent<T> =
   | { type: 'REPLACED'; items: T[]; resourceVersion: string }
@@ -10,6 +24,7 @@ export type ReflectorEvent<T> =
   | { type: 'BOOKMARK'; resourceVersion: string };
 
 export interface ReflectorState {
+  /** Whether a watch is open. Stays true from one watch to the next if nothing failed. */
   connected: boolean;
   /** The newest failure; absent while connected. */
   error?: Error;
@@ -18,6 +33,7 @@ export interface ReflectorState {
 export interface ReflectorOptions<T extends KubeObject> {
   client: Pick<KubeClient, 'list' | 'watch'>;
   resource: Resource<T>;
+  /** Absent: all namespaces. */
   namespace?: string;
   labelSelector?: string;
   fieldSelector?: string;
@@ -26,11 +42,100 @@ export interface ReflectorOptions<T extends KubeObject> {
   random: () => number;
   log: Log;
   signal: AbortSignal;
+  /** Called on every connect and on every failure. */
   onState?: (state: ReflectorState) => void;
+  /** Called just before a list is asked for: what was written before now will be in it. */
+  onList?: () => void;
+  /** Milliseconds of silence until an open watch counts as dead; see WatchOptions. */
   idleTimeoutMs?: number;
 }
 
-/** REPLACED first, then changes in order, and REPLACED again whenever history was lost. Never ends until aborted. */
-export function reflect<T extends KubeObject>(_o: ReflectorOptions<T>): AsyncIterable<ReflectorEvent<T>> {
-  throw new Error('not written yet');
+/**
+ * Follows one resource: REPLACED with a consistent list, then every change after it in order, and REPLACED again
+ * whenever the server no longer has the history in between. Never skips, never repeats, never travels back (lists are
+ * quorum reads). Pulls: a slow consumer slows the connection, nothing is queued. Ends only when aborted, and yields
+ * nothing after that. Modelled on client-go's reflector.
+ */
+export async function* reflect<T extends KubeObject>(
+  o: ReflectorOptions<T>,
+): AsyncGenerator<ReflectorEvent<T>, void> {
+  const { client, resource, namespace, labelSelector, fieldSelector, clock, signal } = o;
+  const selection = { namespace, labelSelector, fieldSelector };
+  const log = { resource: resource.plural, namespace };
+  const backoff = new Backoff({ baseMs: FIRST_WAIT_MS, capMs: LONGEST_WAIT_MS, random: o.random });
+  /** Everything up to here has been yielded; undefined: a list is due. */
+  let version: string | undefined;
+  let refusals = 0;
+
+  while (!signal.aborted) {
+    try {
+      if (version === undefined) {
+        o.onList?.();
+        const list = await listAll(client, resource, { ...selection, signal, timeoutMs: LIST_TIMEOUT_MS });
+        if (signal.aborted) return;
+        version = list.resourceVersion;
+        yield { type: 'REPLACED', items: list.items, resourceVersion: version };
+      }
+      const startedAt = clock.monotonic();
+      const watch = client.watch(resource, {
+        ...selection,
+        resourceVersion: version,
+        timeoutSeconds: Math.round(WATCH_SECONDS * (1 + o.random())),
+        signal,
+        idleTimeoutMs: o.idleTimeoutMs,
+        onOpen: () => o.onState?.({ connected: true }),
+      });
+      let events = 0;
+      for await (const event of watch) {
+        if (signal.aborted) return;
+        version = event.type === 'BOOKMARK' ? event.resourceVersion : event.object.metadata.resourceVersion;
+        events += 1;
+        refusals = 0;
+        backoff.reset();
+        yield event;
+      }
+      if (events === 0 && clock.monotonic() - startedAt < SHORTEST_WATCH_MS)
+        throw new ShardError('unavailable', `a watch of ${resource.plural} ended at once, without an event`);
+      backoff.reset();
+    } catch (error) {
+      if (signal.aborted) return;
+      const status = statusOf(error);
+      const gone = status === 410;
+      if (isRefusal(error)) refusals += 1;
+      // 404: the resource's definition was deleted; when it comes back, its history is another one.
+      if (gone || status === 404 || refusals >= REFUSALS_BEFORE_LIST) {
+        version = undefined;
+        refusals = 0;
+      }
+      // The first 410 is the ordinary end of a long interruption, and the list may start at once.
+      const again = backoff.failures > 0;
+      const waitMs = Math.max(backoff.next(), Math.min(retryAfterMs(error) ?? 0, LONGEST_RETRY_AFTER_MS));
+      o.onState?.({ connected: false, error: error instanceof Error ? error : new Error(String(error)) });
+      if (gone && !again) {
+        o.log.info({ ...log, err: error }, 'watch history is gone, listing again');
+        continue;
+      }
+      o.log[again ? 'debug' : 'warn'](
+        { ...log, err: error, waitMs, failures: backoff.failures },
+        'watch failed',
+      );
+      await pause(clock, waitMs, signal);
+    }
+  }
+}
+
+/** The server answered, and not with "later": asking the same again may never succeed. */
+function isRefusal(error: unknown): boolean {
+  const status = statusOf(error);
+  if (status !== undefined) return status !== 429;
+  return error instanceof ShardError && error.code === 'internal';
+}
+
+async function pause(clock: Clock, ms: number, signal: AbortSignal): Promise<void> {
+  try {
+    await clock.sleep(ms, signal);
+  } catch (error) {
+    // Being woken by the abort is the ordinary end; the loop sees it.
+    if (!signal.aborted) throw error;
+  }
 }
