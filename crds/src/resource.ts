@@ -1,6 +1,8 @@
 import type { KubeObject, MeshNode, ShardAssignment, ShardSet } from '@meshkit/shards/records';
 import { GROUP, VERSION } from '@meshkit/shards/records';
 
+export const ADMISSION_GROUP = 'admissionregistration.k8s.io';
+
 /** What the Kubernetes API needs to address a kind; `T` is the object it serves. The core group is `''`. */
 export interface Resource<T extends KubeObject = KubeObject> {
   group: string;
@@ -128,6 +130,48 @@ export const CUSTOM_RESOURCE_DEFINITIONS: Resource<CustomResourceDefinition> = {
   kind: 'CustomResourceDefinition',
   namespaced: false,
 };
+
+const rbac = (kind: string, namespaced: boolean): Resource => ({
+  group: 'rbac.authorization.k8s.io',
+  version: 'v1',
+  plural: `${kind.toLowerCase()}s`,
+  kind,
+  namespaced,
+});
+
+const admission = (kind: string, plural: string): Resource => ({
+  group: ADMISSION_GROUP,
+  version: 'v1',
+  plural,
+  kind,
+  namespaced: false,
+});
+
+/** Every kind that our manifests and samples are made of. */
+const APPLICABLE: readonly Resource[] = [
+  SHARD_SETS,
+  SHARD_ASSIGNMENTS,
+  MESH_NODES,
+  LEASES,
+  NAMESPACES,
+  SERVICE_ACCOUNTS,
+  CUSTOM_RESOURCE_DEFINITIONS,
+  rbac('Role', true),
+  rbac('RoleBinding', true),
+  rbac('ClusterRole', false),
+  rbac('ClusterRoleBinding', false),
+  admission('ValidatingAdmissionPolicy', 'validatingadmissionpolicies'),
+  admission('ValidatingAdmissionPolicyBinding', 'validatingadmissionpolicybindings'),
+  admission('MutatingAdmissionPolicy', 'mutatingadmissionpolicies'),
+  admission('MutatingAdmissionPolicyBinding', 'mutatingadmissionpolicybindings'),
+];
+
+/** The resource of an object, by its apiVersion and kind; absent for kinds that we never apply. */
+export function resourceOf(object: { apiVersion?: string; kind?: string }): Resource | undefined {
+  return APPLICABLE.find(
+    (resource) => resource.kind === object.kind && apiVersionOf(resource) === object.apiVersion,
+  );
+}
 
 /** `group/version`, or `v1` in the core group. */
 export function apiVersionOf(resource: Resource): string {
