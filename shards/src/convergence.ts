@@ -72,15 +72,20 @@ function nextTransfer(
 
 /**
  * Whether the transfer is a gain. A node above its cap may give to one that stays within its own, or to one that
- * ends relatively less full than the giver was. A node within its cap gives only to fill a floor, only to a node
- * that stays within its cap, and only if that ends relatively less full than the giver was.
+ * ends relatively less full than the giver was. A node within its cap gives only to fill a floor, and then keeps
+ * its own floor, to one that stays within its cap and ends relatively less full than the giver was.
  */
 function admits({ loads, shares, weights }: Board, from: number, to: number, capacity: number): boolean {
+  const before = loads[from]!;
   const after = loads[to]! + capacity;
-  const relieves = loads[from]! > shares.cap[from]!;
   const fits = after <= shares.cap[to]!;
-  if (relieves === fits) return fits;
-  return compareFullness(after, weights[to]!, loads[from]!, weights[from]!) < 0;
+  if (before > shares.cap[from]!) {
+    // Even where the receiver is so small that it ends relatively fuller: caps are promises, fullness is not.
+    if (fits) return true;
+  } else if (!fits || before - capacity < shares.floor[from]!) {
+    return false;
+  }
+  return compareFullness(after, weights[to]!, before, weights[from]!) < 0;
 }
 
 /** Nodes by load / m, ties by name, kept in order while single loads change. */

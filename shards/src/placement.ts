@@ -82,8 +82,9 @@ export interface Plan {
   targets: Map<string, string>;
   /**
    * In the order in which they should be made: pins, shards that nobody serves (`Unowned`), shards that have to
-   * leave their node, each by id, then rebalancing. Planning again after any number of them gives the rest; pins may
-   * also wait. Only with unequal capacities may a shard appear twice, when rebalancing moves what was just placed.
+   * leave their node, then rebalancing. Planning again after any number of them gives the rest; pins may also wait.
+   * Only with unequal capacities or locality hints, and rarely, rebalancing moves on what was just moved: then the
+   * shard is listed once for each hop.
    */
   moves: PlannedMove[];
   /** Shards without a place; a shard here keeps its present owner only if that owner is still alive. */

@@ -101,16 +101,21 @@ export class Planner {
   }
 
   /**
-   * First the shards that nobody serves, which no budget may hold back, then those that have to leave, each by id.
-   * So executing the failures alone, or with some of the drains, leaves the rest of the plan as it was.
+   * First the shards that nobody serves, which no budget may hold back, then those that have to leave: so making
+   * the failures alone, or some of the drains too, leaves the rest of the plan as it was. Within each the hardest to
+   * place come first, those with a locality, then the larger, then by id, so that rule 3 has nothing to put right.
    */
   #orphans(): number[] {
-    const urgent: number[] = [];
-    const planned: number[] = [];
-    this.tenures.forEach((tenure, shard) => {
-      if (tenure.kind === 'orphan') (tenure.cause === 'Unowned' ? urgent : planned).push(shard);
-    });
-    return [...urgent, ...planned];
+    const { shards, capacities } = this.board;
+    const rank = (shard: number) => {
+      const tenure = this.tenures[shard]!;
+      const isUrgent = tenure.kind === 'orphan' && tenure.cause === 'Unowned';
+      const hasHint = this.#input.locality !== 'None' && shards[shard]!.locality !== undefined;
+      return (isUrgent ? 0 : 2) + (hasHint ? 0 : 1);
+    };
+    return [...shards.keys()]
+      .filter((shard) => this.tenures[shard]!.kind === 'orphan')
+      .sort((a, b) => rank(a) - rank(b) || capacities[b]! - capacities[a]! || a - b);
   }
 
   #loads(): NodeLoad[] {
