@@ -36,8 +36,10 @@ function placementShard(settings: EffectiveSet, situation: Situation): Placement
   if (move?.to !== undefined) {
     // A target that stopped being eligible was never its owner: the shard is placed as if it had none.
     if (!situation.targetValid) return shard;
-    // Only Required locality may still retarget a sound move; the balance waits until it has landed.
-    return { ...shard, owner: move.to, fixed: settings.locality !== 'Required' || locality === undefined };
+    // Only a pin or Required locality may still retarget a sound move; the balance waits until it has landed.
+    const bound = settings.locality === 'Required' && locality !== undefined;
+    const wished = wish?.pinned !== undefined && wish.pinned !== move.to;
+    return { ...shard, owner: move.to, fixed: !bound && !wished };
   }
   if (intent === 'Paused') return owner === undefined ? undefined : { ...shard, owner, fixed: true };
   return { ...shard, owner };

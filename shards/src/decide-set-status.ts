@@ -20,7 +20,7 @@ export interface SetFacts {
 
 /** The aggregates of a ShardSet, from what its shards' statuses say now; undefined when nothing changed. */
 export function nextSetStatus(facts: SetFacts): ShardSetStatus | undefined {
-  const { set, settings, situations, plan } = facts;
+  const { set, situations, plan } = facts;
   const counts = { owned: 0, draining: 0, unplaceable: 0, lost: 0 };
   const loads = new Map<string, number>();
   for (const { phase, owner, intent, capacity, id } of situations) {
@@ -33,13 +33,18 @@ export function nextSetStatus(facts: SetFacts): ShardSetStatus | undefined {
   const eligible = facts.nodes.filter((node) => node.standing === 'eligible');
   const status: ShardSetStatus = {
     observedGeneration: set.metadata.generation,
-    shards: settings.ids.length,
+    shards: situations.filter(belongs).length + facts.missing,
     ...counts,
     nodes: eligible.length,
     balance: balanceOf(eligible, loads),
     conditions: conditionsFor(verdictOf(facts, counts), set.status?.conditions, facts.now),
   };
   return semanticallyEqual(status, set.status) ? undefined : status;
+}
+
+/** Shards of the set, and those that still have to leave it. */
+function belongs({ intent, owner }: Situation): boolean {
+  return intent !== 'Retired' || owner !== undefined;
 }
 
 /** For a spec that the operator cannot read, which a server without CEL may let through. */
@@ -70,8 +75,9 @@ function verdictOf(
   counts: { draining: number; unplaceable: number; lost: number },
 ): Verdict {
   const { settings, situations, waiting, missing } = facts;
-  const stalledPins = [...facts.plan.unplaceable].filter(
-    ([, reason]) => reason === 'PinnedNodeNotEligible',
+  const unmet = situations.filter(
+    ({ shard, owner, intent }) =>
+      intent === 'Active' && owner !== undefined && (shard.spec.owner?.pinned ?? owner) !== owner,
   ).length;
   if (counts.lost > 0) {
     const knob = settings.freeze === 'All' ? 'spec.freeze is All' : 'no eligible node can take them';
@@ -98,8 +104,8 @@ function verdictOf(
     const message = `${counts.draining} shards are draining, ${waiting} moves wait for the churn budget (spec.churn.maxConcurrentMoves: ${settings.maxConcurrentMoves})`;
     return { state: 'Reconciling', reason: 'Moving', message };
   }
-  if (stalledPins > 0) {
-    const message = `${stalledPins} shards are pinned to nodes that cannot take them: their conditions say why`;
+  if (unmet > 0) {
+    const message = `${unmet} shards are pinned to nodes that cannot take them: their conditions say why`;
     return { state: 'Stalled', reason: 'PinnedNodeNotEligible', message };
   }
   const outside = leaving > 0 ? `; ${leaving} ShardAssignments lie outside the set` : '';

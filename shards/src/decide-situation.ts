@@ -22,7 +22,7 @@ export interface Situation {
   ownerAlive: boolean;
   /** Only while Draining. */
   move?: Move;
-  /** The move's target can still take the shard, and no pin says otherwise. */
+  /** The move's target is still eligible. */
   targetValid: boolean;
   /** The owner has released the shard at its present epoch. */
   released: boolean;
@@ -57,7 +57,7 @@ export function readSituation(
     owner,
     ownerAlive: owner !== undefined && (around.nodes.get(owner)?.ready ?? false),
     move,
-    targetValid: move?.to !== undefined && targetValid(shard, move.to, around),
+    targetValid: move?.to !== undefined && around.standings.get(move.to) === 'eligible',
     released: isReleased(shard),
     dueInMs: draining ? dueInMs(shard) : undefined,
   };
@@ -67,12 +67,6 @@ function intentOf(shard: ShardAssignment, around: Surroundings): Intent {
   if (around.set === undefined) return 'Orphaned';
   if (!around.ids.has(shard.spec.shardId) || shard.metadata.deletionTimestamp !== undefined) return 'Retired';
   return shard.spec.state ?? 'Active';
-}
-
-function targetValid(shard: ShardAssignment, to: string, around: Surroundings): boolean {
-  if (around.standings.get(to) !== 'eligible') return false;
-  const pinned = shard.spec.owner?.pinned;
-  return pinned === undefined ? around.settings?.strategy !== 'Static' : pinned === to;
 }
 
 /** True when the operator stamped this shard for exactly this set; what people or Git applied is never deleted by us. */

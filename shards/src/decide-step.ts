@@ -1,9 +1,19 @@
 import type { NodeState } from './decide.ts';
 import { deadNode, frozenMessage, unplaceableMessage } from './decide-message.ts';
 import type { Move, Situation, Surroundings } from './decide-situation.ts';
+import {
+  byOperator,
+  bySpec,
+  deadWhy,
+  drainEnd,
+  leavingWhy,
+  pinnedWhy,
+  plannedWhy,
+  type Why,
+} from './decide-why.ts';
 import type { Plan, PlannedMove } from './placement.ts';
-import type { Actor, Phase } from './records.ts';
-import { operatorActor, specActor } from './transition.ts';
+import type { Phase } from './records.ts';
+import { specActor } from './transition.ts';
 
 /** What happens to a shard in one pass; events and metrics are named after it. */
 export type StepKind =
@@ -22,15 +32,6 @@ export type StepKind =
   | 'DrainStarted'
   | 'Vacated'
   | 'OwnershipEnded';
-
-export interface Why {
-  /** CamelCase; also the actor's name where the operator itself is the actor. */
-  cause: string;
-  actor: Actor;
-  /** For people. */
-  reason: string;
-  changeTicket?: string;
-}
 
 export interface Verdict {
   /** Which of the kstatus conditions is True. */
@@ -167,7 +168,10 @@ function paused(s: Situation, c: StepContext): Step | undefined {
 function ownerDead(s: Situation, c: StepContext): Step | undefined {
   if (s.owner === undefined || s.ownerAlive) return undefined;
   const why = deadWhy(s.owner, c);
-  if (s.move?.to !== undefined && s.targetValid) return granted('FailedOver', s.move.to, why);
+  const target = targetOf(s, c);
+  if (s.move?.to !== undefined && s.targetValid && target !== undefined) {
+    return ownedVerdict(granted('FailedOver', target, why), s, c);
+  }
   const lost = (reason: string, knob: string): Step => ({
     kind: s.phase === 'Lost' ? 'None' : 'Lost',
     phase: 'Lost',
@@ -176,8 +180,9 @@ function ownerDead(s: Situation, c: StepContext): Step | undefined {
     verdict: stalled(reason, `${why.reason}; ${knob}`),
   });
   if (c.settings?.freeze === 'All') return lost('Frozen', frozenMessage(c));
-  const target = c.plan.targets.get(s.id);
-  if (target !== undefined && target !== s.owner) return granted('FailedOver', target, why);
+  if (target !== undefined && target !== s.owner) {
+    return ownedVerdict(granted('FailedOver', target, why), s, c);
+  }
   const reason = c.plan.unplaceable.get(s.id) ?? 'NoEligibleNode';
   return lost(reason, unplaceableMessage(reason, s, c));
 }
@@ -185,16 +190,16 @@ function ownerDead(s: Situation, c: StepContext): Step | undefined {
 /** 6. A move in flight: finishes on release or deadline, is retargeted, or goes back; the deadline never moves. */
 function moving(s: Situation, c: StepContext): Step | undefined {
   if (s.owner === undefined || s.move?.to === undefined) return undefined;
-  const target = s.targetValid && !leavesTarget(s, c) ? s.move.to : c.plan.targets.get(s.id);
+  const target = targetOf(s, c);
   if (target === undefined || target === s.owner) {
     const pinned = s.shard.spec.owner?.pinned === s.owner;
     const why = pinned
       ? bySpec('Pin', specActor(s.shard.metadata), `pinned to ${s.owner}`, s)
       : byOperator('TargetNotEligible', `${s.move.to} can no longer take the shard`);
-    return granted('MoveCancelled', s.owner, why);
+    return ownedVerdict(granted('MoveCancelled', s.owner, why), s, c);
   }
   const done = drainEnd(s);
-  if (done) return granted('Moved', target, done);
+  if (done) return ownedVerdict(granted('Moved', target, done), s, c);
   const retargeted = target !== s.move.to;
   const why =
     pinnedWhy(s, target) ?? byOperator('TargetNotEligible', `${s.move.to} can no longer take the shard`);
@@ -217,7 +222,7 @@ function ownerBack(s: Situation, c: StepContext): Step | undefined {
     target === s.owner
       ? byOperator('NodeReady', `${s.owner} is ready again`)
       : byOperator('Placed', `placed on ${target}`);
-  return withPlanVerdict(granted('Recovered', target, why), s, c);
+  return ownedVerdict(granted('Recovered', target, why), s, c);
 }
 
 /** 8. No owner: placed as soon as there is a place. */
@@ -226,7 +231,8 @@ function unowned(s: Situation, c: StepContext): Step | undefined {
   const target = c.plan.targets.get(s.id);
   if (c.settings?.freeze === 'All') return pending('Frozen', frozenMessage(c));
   if (target !== undefined) {
-    return granted('Placed', target, pinnedWhy(s, target) ?? byOperator('Placed', `placed on ${target}`));
+    const why = pinnedWhy(s, target) ?? byOperator('Placed', `placed on ${target}`);
+    return ownedVerdict(granted('Placed', target, why), s, c);
   }
   const reason = c.plan.unplaceable.get(s.id) ?? 'NoEligibleNode';
   return pending(reason, unplaceableMessage(reason, s, c));
@@ -255,7 +261,7 @@ function steady(s: Situation, c: StepContext): Step {
     why: bySpec('Resumed', specActor(s.shard.metadata), 'spec.state is Active', s),
     verdict: planned?.cause === 'Pin' ? pinHeld(planned, c) : owned(owner),
   };
-  return withPlanVerdict(stay, s, c);
+  return ownedVerdict(stay, s, c);
 }
 
 /** Only a pin that waits says so on its shard: a wish is not met; all else that waits shows in the ShardSet's status. */
@@ -276,31 +282,19 @@ function pending(reason: string, message: string): Step {
 }
 
 /** Owned, but not where the spec wants it, and no node can take it: that needs a person. */
-function withPlanVerdict(step: Step, s: Situation, c: StepContext): Step {
-  const reason = c.plan.unplaceable.get(s.id);
+function ownedVerdict(step: Step, s: Situation, c: StepContext): Step {
+  const pinned = s.shard.spec.owner?.pinned;
+  const pinUnmet = pinned !== undefined && pinned !== step.owner && c.plannedMoves.get(s.id)?.cause !== 'Pin';
+  const reason = c.plan.unplaceable.get(s.id) ?? (pinUnmet ? 'PinnedNodeNotEligible' : undefined);
   if (reason === undefined) return step;
-  return { ...step, verdict: stalled(reason, `stays on ${step.owner}: ${unplaceableMessage(reason, s, c)}`) };
+  return { ...step, verdict: stalled(reason, `owned by ${step.owner}; ${unplaceableMessage(reason, s, c)}`) };
 }
 
-/** Required locality may change under a move in flight; every other reason to leave makes the target invalid. */
-function leavesTarget(s: Situation, c: StepContext): boolean {
-  return c.plannedMoves.get(s.id)?.cause === 'Locality' || c.plan.unplaceable.has(s.id);
-}
-
-function drainEnd(s: Situation): Why | undefined {
-  const ticket = s.shard.spec.changeTicket;
-  const why = (cause: string, reason: string): Why => ({
-    cause,
-    actor: operatorActor(cause),
-    reason,
-    // The ticket belongs to the move that a person asked for, to its first hop and to its last.
-    changeTicket: s.move?.to === s.shard.spec.owner?.pinned ? ticket : undefined,
-  });
-  if (s.released) return why('Released', `released by ${s.owner} at epoch ${s.shard.status?.epoch}`);
-  if (s.dueInMs !== undefined && s.dueInMs <= 0) {
-    return why('DeadlineExceeded', `${s.owner} did not release before the deadline`);
-  }
-  return undefined;
+/** Where the shard should go: the target of a sound move, unless a pin or Required locality now says otherwise. */
+function targetOf(s: Situation, c: StepContext): string | undefined {
+  const cause = c.plannedMoves.get(s.id)?.cause;
+  const elsewhere = cause === 'Pin' || cause === 'Locality' || c.plan.unplaceable.has(s.id);
+  return s.targetValid && !elsewhere ? s.move?.to : c.plan.targets.get(s.id);
 }
 
 function newMove(c: StepContext): Move {
@@ -308,70 +302,10 @@ function newMove(c: StepContext): Move {
   return { startedAt: new Date(c.now).toISOString(), deadline: new Date(c.now + timeoutMs).toISOString() };
 }
 
-function leavingWhy(s: Situation, c: StepContext): Why {
-  if (s.intent === 'Disabled') {
-    return bySpec('Disabled', specActor(s.shard.metadata), 'spec.state is Disabled', s);
-  }
-  const reason =
-    s.shard.metadata.deletionTimestamp === undefined
-      ? `id ${s.id} is not in ShardSet ${s.shard.spec.shardSet}`
-      : 'the ShardAssignment is being deleted';
-  const actor = c.set && specActor(c.set.metadata);
-  return { cause: 'Retired', actor: actor ?? operatorActor('Retired'), reason };
-}
-
 /** Disabled on request is what was asked for; an id outside its set is a mistake unless the operator deletes it next. */
 function leavingVerdict(s: Situation, why: Why): Verdict {
   if (s.intent === 'Disabled') return { state: 'Ready', reason: 'Disabled', message: why.reason };
   return stalled('OutsideShardSet', `${why.reason}: add it to spec.shards, or delete this ShardAssignment`);
-}
-
-function plannedWhy(s: Situation, planned: PlannedMove, c: StepContext): Why {
-  const owner = s.owner as string;
-  switch (planned.cause) {
-    case 'Pin':
-      return pinnedWhy(s, planned.to) ?? byOperator('Pin', `pinned to ${planned.to}`);
-    case 'Drain': {
-      const standing = c.standings.get(owner);
-      if (standing === 'notSelected')
-        return byOperator('NotSelected', `${owner} is no longer selected by the set`);
-      if (standing === 'notServing')
-        return byOperator('NotServing', `${owner} no longer serves this namespace`);
-      const node = c.nodes.get(owner)?.node;
-      const actor = (node && specActor(node.metadata)) ?? operatorActor('Drain');
-      return { cause: 'Drain', actor, reason: `${owner} is set to Drain` };
-    }
-    case 'Locality':
-      return byOperator('Locality', `${owner} lies outside the required locality`);
-    case 'Rebalance':
-      return byOperator('Rebalance', `${planned.to} is below its share`);
-    case 'Unowned':
-      return byOperator('Placed', `placed on ${planned.to}`);
-  }
-}
-
-function pinnedWhy(s: Situation, target: string): Why | undefined {
-  if (s.shard.spec.owner?.pinned !== target) return undefined;
-  return bySpec('Pin', specActor(s.shard.metadata), `pinned to ${target}`, s);
-}
-
-function deadWhy(node: string, c: StepContext): Why {
-  const { cause, reason } = deadNode(node, c);
-  return byOperator(cause, reason);
-}
-
-function byOperator(cause: string, reason: string): Why {
-  return { cause, actor: operatorActor(cause), reason };
-}
-
-/** A hop that the shard's own spec caused carries its author, reason and ticket. */
-function bySpec(cause: string, actor: Actor | undefined, fallback: string, s: Situation): Why {
-  return {
-    cause,
-    actor: actor ?? operatorActor(cause),
-    reason: s.shard.spec.reason ?? fallback,
-    changeTicket: s.shard.spec.changeTicket,
-  };
 }
 
 function owned(owner: string): Verdict {

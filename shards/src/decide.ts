@@ -12,7 +12,7 @@ import { nextStatus } from './decide-status.ts';
 import { type StepContext, type StepKind, step, wantsPlannedMove } from './decide-step.ts';
 import { type EffectiveSet, effectiveSet } from './defaults.ts';
 import { ShardError } from './errors.ts';
-import type { PlacementInput, Plan } from './placement.ts';
+import type { PlacementInput, Plan, PlannedMove } from './placement.ts';
 import {
   assignmentName,
   type MeshNode,
@@ -145,8 +145,8 @@ function decideSet(input: DecideInput, set: ShardSet, settings: EffectiveSet): D
   const missing = settings.ids.filter((id) => !taken.has(assignmentName(set.metadata.name, id)));
 
   const plan = input.plan(placementInput(settings, situations, nodes, missing));
-  const plannedMoves = new Map(plan.moves.map((move) => [move.shard, move]));
-  const budget = startsWithin(input, settings, situations, plan);
+  const plannedMoves = movesByShard(plan);
+  const budget = startsWithin(input, settings, situations, plannedMoves);
   const context: StepContext = { ...around, plan, plannedMoves, starts: budget.starts, now: input.now };
 
   const writes: StatusWrite[] = [];
@@ -179,6 +179,16 @@ function decideSet(input: DecideInput, set: ShardSet, settings: EffectiveSet): D
     memory: { drains, grants: [...budget.recentGrants, ...immediate.map(() => input.monotonic)] },
     requeueAfterMs: requeueAfter(situations, budget, input, settings),
   };
+}
+
+/** In the plan's order. A shard that the plan moves twice goes to its last node at once, for the first reason. */
+function movesByShard(plan: Plan): Map<string, PlannedMove> {
+  const moves = new Map<string, PlannedMove>();
+  for (const move of plan.moves) {
+    const to = plan.targets.get(move.shard) ?? move.to;
+    if (!moves.has(move.shard)) moves.set(move.shard, { ...move, to });
+  }
+  return moves;
 }
 
 /** Milliseconds until the drain's deadline; notes in `drains` what to remember of it. */
@@ -234,10 +244,10 @@ function startsWithin(
   input: DecideInput,
   settings: EffectiveSet,
   situations: readonly Situation[],
-  plan: Plan,
+  plannedMoves: ReadonlyMap<string, PlannedMove>,
 ): Budget {
   const byId = new Map(situations.map((situation) => [situation.id, situation]));
-  const wanted = plan.moves.filter((move) => {
+  const wanted = [...plannedMoves.values()].filter((move) => {
     const situation = byId.get(move.shard);
     return situation !== undefined && wantsPlannedMove(situation, move.to);
   });
