@@ -38,7 +38,9 @@ export function nextStatus(
   context: StepContext,
 ): { status: ShardAssignmentStatus; transition?: Transition } | undefined {
   const before = situation.shard.status;
-  const epoch = step.grant ? nextEpoch(before?.epoch, context.now) : (before?.epoch ?? 0);
+  const previous = before?.epoch ?? 0;
+  const highest = Math.max(previous, context.epochs.get(situation.shard.metadata.name) ?? 0);
+  const epoch = step.grant ? nextEpoch(highest, context.now) : previous;
   const draft: ShardAssignmentStatus = {
     observedGeneration: situation.shard.metadata.generation,
     phase: step.phase,

@@ -57,8 +57,10 @@ export interface StepContext extends Surroundings {
   /** Ids whose planned move may start in this pass: freeze and budget have been applied. */
   starts: ReadonlySet<string>;
   nodes: ReadonlyMap<string, NodeState>;
-  /** Wall milliseconds, for the times that people read. */
+  /** Wall milliseconds, for epochs and for the times that people read. */
   now: number;
+  /** By name, epochs that may not be handed out again although no status says so; see SetMemory. */
+  epochs: ReadonlyMap<string, number>;
 }
 
 /**

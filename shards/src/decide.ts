@@ -37,11 +37,16 @@ export interface NodeState {
 export interface SetMemory {
   /** By ShardAssignment name: which drain (epoch and start), and when this process first saw it. */
   drains: ReadonlyMap<string, { id: string; since: number }>;
+  /**
+   * By name: epochs that the clock has not passed yet. A shard that is deleted and created again within the same second
+   * has no status to grow from, and would otherwise be granted to another node at the same epoch.
+   */
+  epochs: ReadonlyMap<string, number>;
   /** When the planned grants of the last second were made; paces `handoff.mode: Immediate`. */
   grants: readonly number[];
 }
 
-export const EMPTY_MEMORY: SetMemory = { drains: new Map(), grants: [] };
+export const EMPTY_MEMORY: SetMemory = { drains: new Map(), epochs: new Map(), grants: [] };
 
 export interface DecideInput {
   /** Absent when the ShardSet does not exist (any more). */
@@ -101,13 +106,7 @@ function decideWithoutSet(input: DecideInput): Decision {
   const gone = input.set === undefined;
   const remove = new Set(gone ? input.shards.filter((shard) => createdForAnother(shard, undefined)) : []);
   const around: Surroundings = { ids: new Set(), nodes: new Map(), standings: new Map() };
-  const context = {
-    ...around,
-    plan: NO_PLAN,
-    plannedMoves: new Map(),
-    starts: new Set<string>(),
-    now: input.now,
-  };
+  const context = contextOf(input, around, NO_PLAN);
   const writes: StatusWrite[] = [];
   for (const shard of input.shards) {
     if (remove.has(shard)) continue;
@@ -117,7 +116,13 @@ function decideWithoutSet(input: DecideInput): Decision {
       context,
     );
   }
-  return { create: [], remove: [...remove], writes, memory: EMPTY_MEMORY };
+  const memory = { ...EMPTY_MEMORY, epochs: recentEpochs(input, writes) };
+  return { create: [], remove: [...remove], writes, memory };
+}
+
+function contextOf(input: DecideInput, around: Surroundings, plan: Plan): StepContext {
+  const { now, memory } = input;
+  return { ...around, plan, plannedMoves: new Map(), starts: new Set(), now, epochs: memory.epochs };
 }
 
 const NO_PLAN: Plan = { targets: new Map(), moves: [], unplaceable: new Map(), loads: [] };
@@ -147,7 +152,7 @@ function decideSet(input: DecideInput, set: ShardSet, settings: EffectiveSet): D
   const plan = input.plan(placementInput(settings, situations, nodes, missing));
   const plannedMoves = movesByShard(plan);
   const budget = startsWithin(input, settings, situations, plannedMoves);
-  const context: StepContext = { ...around, plan, plannedMoves, starts: budget.starts, now: input.now };
+  const context = { ...contextOf(input, around, plan), plannedMoves, starts: budget.starts };
 
   const writes: StatusWrite[] = [];
   for (const situation of situations) {
@@ -176,9 +181,20 @@ function decideSet(input: DecideInput, set: ShardSet, settings: EffectiveSet): D
     remove,
     writes,
     setStatus,
-    memory: { drains, grants: [...budget.recentGrants, ...immediate.map(() => input.monotonic)] },
+    memory: {
+      drains,
+      epochs: recentEpochs(input, writes),
+      grants: [...budget.recentGrants, ...immediate.map(() => input.monotonic)],
+    },
     requeueAfterMs: requeueAfter(situations, budget, input, settings),
   };
+}
+
+function recentEpochs(input: DecideInput, writes: readonly StatusWrite[]): Map<string, number> {
+  const now = Math.floor(input.now / 1000);
+  const written = writes.map(({ shard, status }) => [shard.metadata.name, status.epoch] as const);
+  const known = input.shards.map(({ metadata, status }) => [metadata.name, status?.epoch ?? 0] as const);
+  return new Map([...input.memory.epochs, ...known, ...written].filter(([, epoch]) => epoch >= now));
 }
 
 /** In the plan's order. A shard that the plan moves twice goes to its last node at once, for the first reason. */
