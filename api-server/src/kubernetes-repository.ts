@@ -1,5 +1,4 @@
 import { Informer, type InformerOptions } from '@meshkit/crds/informer';
-import type { KubeClient } from '@meshkit/crds/kube-client';
 import type { Log } from '@meshkit/crds/log';
 import { MESH_NODES, type Resource, SHARD_ASSIGNMENTS, SHARD_SETS } from '@meshkit/crds/resource';
 import { poolNamespace } from '@meshkit/shards/candidates';
@@ -15,7 +14,7 @@ import type {
 import { ShardStore } from './shard-store.ts';
 
 export interface KubernetesRepositoryOptions {
-  client: Pick<KubeClient, 'listAll' | 'watch'>;
+  client: InformerOptions<ShardAssignment>['client'];
   clock: Clock;
   random: () => number;
   log: Log;

@@ -55,7 +55,7 @@ export function createRest(options: RestOptions): FastifyInstance {
     request.access.code = shardError.code;
     request.access.decision = decisionOf(request.access.decision, shardError);
     const { status, headers, body } = problemReply(shardError);
-    common(request, reply).code(status).headers(headers).send(body);
+    common(request, reply).code(status).headers(headers).send(Buffer.from(body));
   }
 
   // A request body means nothing to any operation so far; reading it would only cost memory.

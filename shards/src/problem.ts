@@ -24,14 +24,15 @@ export const PROBLEM_MEDIA_TYPE = 'application/problem+json';
 
 export function problemOf(error: ShardError): Problem {
   const { http, title } = ERRORS[error.code];
-  return {
-    ...error.details,
+  const standard = {
     type: `urn:meshkit:error:${error.code}`,
     title,
     status: http,
     code: error.code,
     detail: error.message,
   };
+  // Twice, so that the standard members come first and no detail can replace one.
+  return { ...standard, ...error.details, ...standard };
 }
 
 /**

@@ -1,0 +1,171 @@
+import { type ClientHttp2Session, connect } from 'node:http2';
+import { ShardError } from '@meshkit/shards/errors';
+import { Http2Exchange, type Http2Request, type Http2Response, StreamLost } from './http2-exchange.ts';
+
+export interface OriginOptions {
+  /** `https://host:port` */
+  url: string;
+  /** PEM; absent: the authorities that Node knows. */
+  ca?: string;
+  /** For experiments only: whoever sits in between gets the token. */
+  insecureSkipTlsVerify?: boolean;
+  /** Monotonic milliseconds. */
+  monotonic: () => number;
+}
+
+/** A connection that has been silent for longer is tried with a ping first: firewalls forget connections quietly. */
+const IDLE_BEFORE_PING_MS = 10_000;
+const PING_TIMEOUT_MS = 2_000;
+const CONNECT_TIMEOUT_MS = 5_000;
+/** Room for whole answers in flight, so that their transfer does not wait for window updates. */
+const STREAM_WINDOW = 4 << 20;
+const SESSION_WINDOW = 16 << 20;
+
+/** One HTTP/2 connection to one server, opened when needed, shared by all requests, replaced when it breaks. */
+export class Http2Origin {
+  readonly #options: OriginOptions;
+  readonly #path: string;
+  #session: Promise<ClientHttp2Session> | undefined;
+  #usedAt = 0;
+  #closed = false;
+
+  constructor(options: OriginOptions) {
+    const url = URL.parse(options.url);
+    if (url?.protocol !== 'https:' || url.search || url.hash) {
+      throw new ShardError(
+        'invalidArgument',
+        `${options.url} is not the address of an API server: write https://HOST:PORT`,
+      );
+    }
+    this.#options = { ...options, url: url.origin };
+    this.#path = url.pathname.replace(/\/$/, '');
+  }
+
+  get url(): string {
+    return `${this.#options.url}${this.#path}`;
+  }
+
+  /**
+   * Any answer, whatever its status. Throws `unavailable` (`details.reason` is Node's error code, such as ECONNREFUSED),
+   * `timeout`, or the signal's reason. Requests must be safe to repeat: one lost with its connection is sent once more.
+   */
+  async send(request: Http2Request): Promise<Http2Response> {
+    const exchange = new Http2Exchange({ ...request, path: this.#path + request.path }, this.url);
+    try {
+      for (let attempt = 1; ; attempt += 1) {
+        const reused = this.#session !== undefined;
+        const session = await exchange.within(this.#connection());
+        this.#usedAt = this.#options.monotonic();
+        try {
+          return await exchange.run(session);
+        } catch (error) {
+          if (!(error instanceof StreamLost)) throw error;
+          // A server may close an idle connection at the moment in which we use it; that is nobody's failure.
+          if (!reused || attempt > 1) throw unreachable(this.url, error.cause);
+          this.#forget(session);
+        }
+      }
+    } finally {
+      exchange.end();
+    }
+  }
+
+  async close(): Promise<void> {
+    this.#closed = true;
+    const session = await this.#session?.catch(() => undefined);
+    session?.destroy();
+  }
+
+  async #connection(): Promise<ClientHttp2Session> {
+    if (this.#closed) throw new ShardError('unavailable', 'the client is closed');
+    const known = this.#session;
+    if (known) {
+      const session = await known;
+      if (await this.#alive(session)) return session;
+      this.#forget(session);
+    }
+    this.#session ??= this.#connect();
+    return this.#session;
+  }
+
+  async #alive(session: ClientHttp2Session): Promise<boolean> {
+    if (session.closed || session.destroyed) return false;
+    if (this.#options.monotonic() - this.#usedAt < IDLE_BEFORE_PING_MS) return true;
+    const { promise, resolve } = Promise.withResolvers<boolean>();
+    const timer = setTimeout(() => resolve(false), PING_TIMEOUT_MS);
+    session.once('close', () => resolve(false));
+    if (!session.ping((error) => resolve(error === null))) resolve(false);
+    const alive = await promise;
+    clearTimeout(timer);
+    if (!alive) session.destroy();
+    return alive;
+  }
+
+  #forget(session: ClientHttp2Session): void {
+    const known = this.#session;
+    known?.then(
+      (current) => {
+        if (current === session && this.#session === known) this.#session = undefined;
+      },
+      () => undefined,
+    );
+    session.close();
+  }
+
+  #connect(): Promise<ClientHttp2Session> {
+    const { url, ca, insecureSkipTlsVerify } = this.#options;
+    const { promise, resolve, reject } = Promise.withResolvers<ClientHttp2Session>();
+    const session = connect(url, {
+      ca,
+      rejectUnauthorized: insecureSkipTlsVerify !== true,
+      settings: { initialWindowSize: STREAM_WINDOW, enablePush: false },
+    });
+    const timer = setTimeout(() => {
+      session.destroy(
+        Object.assign(new Error(`no connection within ${CONNECT_TIMEOUT_MS / 1_000} s`), {
+          code: 'ETIMEDOUT',
+        }),
+      );
+    }, CONNECT_TIMEOUT_MS);
+    const drop = (): void => {
+      clearTimeout(timer);
+      if (this.#session === promise) this.#session = undefined;
+    };
+    session.once('connect', () => {
+      clearTimeout(timer);
+      session.setLocalWindowSize(SESSION_WINDOW);
+      resolve(session);
+    });
+    // Streams of a broken session fail by themselves; this only keeps the error from being an uncaught one.
+    session.on('error', (error) => reject(unreachable(url, error)));
+    session.once('goaway', drop);
+    session.once('close', () => {
+      drop();
+      reject(unreachable(url, new Error('the connection was closed')));
+    });
+    // Whoever waits hears of it; when all have given up waiting, nobody has to.
+    promise.catch(() => undefined);
+    return promise;
+  }
+}
+
+const HINTS: Record<string, string> = {
+  ECONNREFUSED: 'is the API server running, and is this its port?',
+  ENOTFOUND: 'is the name right?',
+  ERR_HTTP2_ERROR: 'does it speak HTTP/2?',
+  ERR_SSL_TLSV1_ALERT_NO_APPLICATION_PROTOCOL: 'does it speak HTTP/2?',
+  ERR_SSL_WRONG_VERSION_NUMBER: 'does this port speak TLS?',
+};
+
+const DISTRUST = /CERT|SELF_SIGNED|UNABLE_TO_VERIFY|ALTNAME/;
+
+/** `details.reason` tells the kinds apart. */
+function unreachable(url: string, error: unknown): ShardError {
+  if (error instanceof ShardError) return error;
+  const { code = '', message = String(error) } = (error ?? {}) as NodeJS.ErrnoException;
+  const hint = DISTRUST.test(code)
+    ? 'is this the certificate authority that signed its certificate?'
+    : HINTS[code];
+  const text = `cannot reach ${url}: ${message || code}${hint === undefined ? '' : `; ${hint}`}`;
+  return new ShardError('unavailable', text, code === '' ? {} : { reason: code }, error);
+}
