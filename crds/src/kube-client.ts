@@ -255,10 +255,8 @@ export class KubeClient {
     try {
       o.onOpen?.();
       const idleMs = o.idleTimeoutMs ?? IDLE_TIMEOUT_MS;
-      yield* watchEvents<T>(call, answer, idleMs, () => deadline.abort(silenceError(call, idleMs)));
-    } catch (error) {
-      if (signal.aborted) throw signal.reason;
-      throw connectionError(call, error);
+      const bytes = this.#bytes(call, answer, signal);
+      yield* watchEvents<T>(call, bytes, idleMs, () => deadline.abort(silenceError(call, idleMs)));
     } finally {
       answer.destroy();
     }
@@ -341,17 +339,21 @@ export class KubeClient {
   async #text(call: CallSite, answer: IncomingMessage, limit: number, signal: AbortSignal): Promise<string> {
     const chunks: Buffer[] = [];
     let size = 0;
-    try {
-      for await (const chunk of answer as AsyncIterable<Buffer>) {
-        size += chunk.length;
-        if (size > limit) throw protocolError(call, `the answer is larger than ${limit} bytes`);
-        chunks.push(chunk);
-      }
-    } catch (error) {
-      if (signal.aborted) throw signal.reason;
-      throw connectionError(call, error);
+    for await (const chunk of this.#bytes(call, answer, signal)) {
+      size += chunk.length;
+      if (size > limit) throw protocolError(call, `the answer is larger than ${limit} bytes`);
+      chunks.push(chunk);
     }
     return Buffer.concat(chunks).toString();
+  }
+
+  /** The body; an answer cut short is an error, and an abort throws its reason. */
+  async *#bytes(call: CallSite, answer: IncomingMessage, signal: AbortSignal): AsyncGenerator<Buffer, void> {
+    try {
+      yield* answer as AsyncIterable<Buffer>;
+    } catch (error) {
+      throw signal.aborted ? signal.reason : connectionError(call, error);
+    }
   }
 }
 

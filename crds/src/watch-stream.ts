@@ -46,13 +46,13 @@ async function* guarded(
 }
 
 function decode<T extends KubeObject>(call: CallSite, line: string): WatchEvent<T> {
-  let event: { type?: string; object?: T };
+  let event: { type?: string; object?: T } | null;
   try {
     event = JSON.parse(line);
   } catch (error) {
     throw protocolError(call, 'an event is not valid JSON', error);
   }
-  const { type, object } = event;
+  const { type, object } = event ?? {};
   if (type === 'ERROR') {
     const status = (object ?? {}) as unknown as Status;
     throw statusError(call, { status: status.code ?? 500, body: status });
