@@ -6,13 +6,12 @@ import { cost } from './score.ts';
 export type Level = 'floor' | 'ceil' | 'cap' | 'overCap';
 const LEVELS = ['floor', 'ceil', 'cap', 'overCap'] as const satisfies Level[];
 
-/** The level at which the node would hold `capacity` more. */
-export function levelWith(board: Board, node: number, capacity: number): Level {
-  return LEVELS[levelIndex(board, node, capacity)]!;
+/** The level of a node that would hold `load` altogether. */
+export function levelAt(board: Board, node: number, load: number): Level {
+  return LEVELS[levelIndex(board, node, load)]!;
 }
 
-function levelIndex({ shares, loads }: Board, node: number, capacity: number): number {
-  const load = loads[node]! + capacity;
+function levelIndex({ shares }: Board, node: number, load: number): number {
   return load <= shares.floor[node]! ? 0 : load <= shares.ceil[node]! ? 1 : load <= shares.cap[node]! ? 2 : 3;
 }
 
@@ -23,14 +22,14 @@ function levelIndex({ shares, loads }: Board, node: number, capacity: number): n
  * NOWHERE only when no node is allowed.
  */
 export function allocate(board: Board, shard: number, required: boolean): number {
-  const { draws, weights, nodes } = board;
+  const { draws, loads, weights, nodes } = board;
   const capacity = board.capacities[shard]!;
   const distances = board.distances[shard]!;
   let best = NOWHERE;
   let bestTier = Number.POSITIVE_INFINITY;
   let bestCost = Number.POSITIVE_INFINITY;
   for (let node = 0; node < nodes.length; node++) {
-    const level = levelIndex(board, node, capacity);
+    const level = levelIndex(board, node, loads[node]! + capacity);
     if (level === 3 || (required && distances[node] !== 0)) continue;
     const tier = distances[node]! * 3 + level;
     // Most nodes are dismissed here, so that a score is computed only where it can matter.
