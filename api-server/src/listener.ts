@@ -23,12 +23,16 @@ export interface Listener {
 
 const IDLE_SESSION_MS = 5 * 60_000;
 const MAX_CONNECTIONS = 20_000;
-const MAX_HEADER_BYTES = 16_384;
-/** `maxHeaderSize` is HTTP/1.1's limit; Node honours it here too, though its types do not say so. */
+/**
+ * Wide enough that the surface behind refuses too much with an answer: Node itself resets an HTTP/2 stream without
+ * one, and soon the whole connection. `maxHeaderSize` (for HTTP/1.1) and `requireHostHeader` are missing in Node's types.
+ */
 const LIMITS = {
   allowHTTP1: true,
-  maxHeaderSize: MAX_HEADER_BYTES,
-  settings: { maxConcurrentStreams: 256, maxHeaderListSize: MAX_HEADER_BYTES },
+  maxHeaderSize: 65_536,
+  requireHostHeader: false,
+  maxHeaderListPairs: 1_000,
+  settings: { maxConcurrentStreams: 256, maxHeaderListSize: 65_536 },
 };
 
 /** HTTP/2 and HTTP/1.1 over TLS on one TCP port. Throws `unavailable` when the port cannot be had. */
@@ -40,7 +44,10 @@ export async function listenTls(
 ): Promise<Listener> {
   await app.ready();
   const server = createSecureServer({ ...LIMITS, ...certificate });
-  server.on('request', (request, response) => app.routing(request as never, response as never));
+  const route = (request: unknown, response: unknown) => app.routing(request as never, response as never);
+  server.on('request', route);
+  // An expectation that we do not know may be passed over (RFC 9110, section 10.1.1).
+  server.on('checkExpectation', route);
   server.on('clientError', answerClientError);
   server.on('session', (session) => session.setTimeout(IDLE_SESSION_MS, () => session.close()));
   server.maxConnections = MAX_CONNECTIONS;
@@ -103,8 +110,7 @@ function answerClientError(error: NodeJS.ErrnoException, socket: Socket): void {
 
 function clientError(code: string | undefined): ShardError {
   if (code === 'HPE_HEADER_OVERFLOW') {
-    const limit = `the request line and headers have more than ${MAX_HEADER_BYTES} bytes`;
-    return new ShardError('headersTooLarge', limit);
+    return new ShardError('headersTooLarge', 'the request line and headers are too large');
   }
   if (code === 'ERR_HTTP_REQUEST_TIMEOUT') {
     return new ShardError('timeout', 'the request did not arrive in time');

@@ -1,8 +1,14 @@
 import type { Log } from '@meshkit/crds/log';
 import type { Clock } from '@meshkit/shards/clock';
 import { ERRORS, ShardError } from '@meshkit/shards/errors';
+import { invalid } from '@meshkit/shards/problem';
 import type { VersionVector } from '@meshkit/shards/repository';
-import fastify, { type FastifyInstance, type FastifyReply, type FastifyRequest } from 'fastify';
+import fastify, {
+  type FastifyError,
+  type FastifyInstance,
+  type FastifyReply,
+  type FastifyRequest,
+} from 'fastify';
 import type { ZodTypeProvider } from 'fastify-type-provider-zod';
 import { acceptsJson } from './accept.ts';
 import type { AccessRecord, AccessRecorder, Decision } from './access-record.ts';
@@ -31,6 +37,7 @@ export interface RestOptions {
 }
 
 const MAX_URL_LENGTH = 8_192;
+const MAX_HEADER_BYTES = 16_384;
 /** Kubernetes names have at most 253 characters; the rest is room for percent-encoding. */
 const MAX_PARAMETER_LENGTH = 1_024;
 
@@ -47,9 +54,11 @@ export function createRest(options: RestOptions): FastifyInstance {
   }).withTypeProvider<ZodTypeProvider>();
 
   function fail(error: unknown, request: FastifyRequest, reply: FastifyReply): void {
-    const shardError = shardErrorOf(error, (cause) =>
-      log.error({ err: cause, url: request.url }, 'request failed'),
-    );
+    // Methods that Fastify has never heard of pass by every hook.
+    const noRoute = (error as FastifyError).code === 'FST_ERR_NOT_FOUND';
+    const shardError = noRoute
+      ? noSuchRoute(operations, request)
+      : shardErrorOf(error, (cause) => log.error({ err: cause, url: request.url }, 'request failed'));
     // Errors in the framework come before the hooks that set these.
     request.access ??= { op: 'unknown', decision: 'none' };
     request.access.code = shardError.code;
@@ -63,15 +72,12 @@ export function createRest(options: RestOptions): FastifyInstance {
   app.addContentTypeParser('*', (_request, _payload, done) => done(null));
   app.setValidatorCompiler(validatorCompiler);
   app.setErrorHandler((error, request, reply) => fail(error, request, reply));
-  app.setNotFoundHandler((request) => {
-    throw noSuchRoute(operations, request);
-  });
   app.addHook('onRequest', async (request) => {
     request.arrivedAt = clock.monotonic();
     request.access = { op: 'unknown', decision: 'none' };
-    if (request.url.length > MAX_URL_LENGTH) {
-      throw new ShardError('uriTooLong', `the URL has more than ${MAX_URL_LENGTH} characters`);
-    }
+    checkSize(request);
+    // Before Fastify looks at the body, which it does differently for methods that it does not know.
+    if (request.is404) throw noSuchRoute(operations, request);
   });
   app.addHook('onResponse', async (request, reply) => {
     const durationMs = request.arrivedAt === undefined ? 0 : clock.monotonic() - request.arrivedAt;
@@ -80,6 +86,19 @@ export function createRest(options: RestOptions): FastifyInstance {
   });
   for (const operation of operations) register(app, operation, options);
   return app;
+}
+
+function checkSize({ url, raw, headers }: FastifyRequest): void {
+  if (url.length > MAX_URL_LENGTH) {
+    throw new ShardError('uriTooLong', `the URL has more than ${MAX_URL_LENGTH} characters`);
+  }
+  const bytes = raw.rawHeaders.reduce((sum, text) => sum + text.length, 0);
+  if (bytes > MAX_HEADER_BYTES) {
+    throw new ShardError('headersTooLarge', `the headers have more than ${MAX_HEADER_BYTES} bytes`);
+  }
+  if (raw.httpVersionMajor < 2 && headers.host === undefined) {
+    throw invalid([{ pointer: '/header/host', detail: 'is missing' }]);
+  }
 }
 
 function register(app: FastifyInstance, operation: Operation, options: RestOptions): void {
