@@ -51,6 +51,7 @@ async function main(argv: readonly string[], env: NodeJS.ProcessEnv): Promise<vo
   await server.start();
   await server.stopped();
   await client.close();
+  log.info({}, 'stopped');
   log.flush();
 }
 
