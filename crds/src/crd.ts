@@ -202,7 +202,8 @@ function objectSchema(kind: Kind): StructuralSchema {
     properties: {
       apiVersion: { type: 'string' },
       kind: { type: 'string' },
-      metadata: { type: 'object' },
+      // Says nothing that the rules do not; there for the rules to point at.
+      metadata: { type: 'object', properties: { name: { type: 'string' } } },
       spec: structural(kind.spec),
       status: structural(kind.status),
     },

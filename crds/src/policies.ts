@@ -33,6 +33,12 @@ const ADMISSION = 'admissionregistration.k8s.io/v1';
 const LABELS = { 'app.kubernetes.io/part-of': 'meshkit-shards' };
 const ALL = [SHARD_SETS.plural, SHARD_ASSIGNMENTS.plural, MESH_NODES.plural];
 
+/**
+ * The old object, empty at creation. A map and not an optional, because CEL looks into an optional that comes from a
+ * variable and finds nothing, silently.
+ */
+const BEFORE = "request.operation == 'UPDATE' ? oldObject : {}";
+
 function meshVerb(verb: string): string {
   return `authorizer.group('${GROUP}').resource('${SHARD_ASSIGNMENTS.plural}').namespace(request.namespace).name(request.name).check('${verb}').allowed()`;
 }
@@ -107,7 +113,7 @@ const operate = validating(
     name: 'meshkit-shards-operate',
     resources: [SHARD_ASSIGNMENTS.plural],
     variables: {
-      before: "request.operation == 'UPDATE' ? optional.of(oldObject) : optional.none()",
+      before: BEFORE,
       unchanged:
         'object.?spec.?owner == variables.before.?spec.?owner && object.?spec.?state == variables.before.?spec.?state',
     },
@@ -134,9 +140,8 @@ const release = validating(
     name: 'meshkit-shards-release',
     resources: [SHARD_ASSIGNMENTS.plural],
     variables: {
-      before: "request.operation == 'UPDATE' ? optional.of(oldObject) : optional.none()",
-      after: 'optional.of(object)',
-      mark: mark('variables.after'),
+      before: BEFORE,
+      mark: mark('object'),
       sameMark: `variables.mark == ${mark('variables.before')}`,
       annotations: 'object.metadata.?annotations.orValue({})',
       oldAnnotations: 'variables.before.?metadata.?annotations.orValue({})',
@@ -145,7 +150,7 @@ const release = validating(
         "variables.before.?status.?owner.orValue('') + '/' + string(variables.before.?status.?epoch.orValue(0))",
       owned: 'variables.before.?status.?owner.hasValue()',
       onlyMark: [
-        'variables.before.hasValue()',
+        "request.operation == 'UPDATE'",
         'object.?spec == oldObject.?spec',
         ...['labels', 'ownerReferences', 'finalizers'].map(
           (field) =>

@@ -74,6 +74,7 @@ export const meshNodeRules: readonly Rule<{ metadata: { name: string } }>[] = [
   {
     rule: `self.metadata.name.size() <= ${NODE_NAME.max}`,
     message: `a MeshNode's name has at most ${NODE_NAME.max} characters, so that its Lease meshnode-<name> can exist`,
+    fieldPath: '.metadata.name',
     holds: ({ metadata: { name } }) => name.length <= NODE_NAME.max,
   },
 ];

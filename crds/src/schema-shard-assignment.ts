@@ -166,7 +166,7 @@ export const shardAssignmentRules: readonly Rule<{
     message: 'metadata.name must be <spec.shardSet>.<spec.shardId>',
     messageExpression:
       "'metadata.name must be ' + self.spec.shardSet + '.' + self.spec.shardId + ' (spec.shardSet, a dot, spec.shardId): rename the object or correct the spec'",
-    fieldPath: '.spec.shardId',
+    fieldPath: '.metadata.name',
     holds: ({ metadata, spec }) => metadata.name === `${spec.shardSet}.${spec.shardId}`,
   },
   {

@@ -211,6 +211,7 @@ export const shardSetRules: readonly Rule<{ metadata: { name: string } }>[] = [
     rule: "self.metadata.name.size() <= 63 && !self.metadata.name.contains('.')",
     message:
       'name a ShardSet with a DNS label (no dots, at most 63 characters): its shards are named <shardSet>.<shardId>',
+    fieldPath: '.metadata.name',
     holds: ({ metadata: { name } }) => name.length <= DNS_LABEL.max && !name.includes('.'),
   },
 ];

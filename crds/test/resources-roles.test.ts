@@ -1,0 +1,153 @@
+import { SYSTEM_NAMESPACE } from '@meshkit/crds/roles';
+import { GROUP } from '@meshkit/shards/records';
+import { afterAll, beforeAll, describe, expect, inject, test } from 'vitest';
+import { Plane } from './resources-plane.ts';
+
+let plane: Plane;
+
+const ROLES = [
+  'meshkit-shards-reader',
+  'meshkit-shards-observer',
+  'meshkit-shards-operator',
+  'meshkit-shards-node',
+];
+const OPERATOR = `system:serviceaccount:${SYSTEM_NAMESPACE}:meshkit-operator`;
+const API_SERVER = `system:serviceaccount:${SYSTEM_NAMESPACE}:meshkit-api-server`;
+
+beforeAll(async () => {
+  plane = await Plane.open();
+  for (const role of ROLES) await plane.bind(role, `user-of-${role}`);
+});
+afterAll(() => plane.close());
+
+/** `what` is `verb resource[/subresource][.group]`, our own group when none is given. */
+async function allowed(user: string, what: string, namespace: string): Promise<boolean> {
+  const [verb, target = ''] = what.split(' ');
+  const [path = '', ...group] = target.split('.');
+  const [resource, subresource] = path.split('/');
+  const answer = await plane.admin.raw('POST', '/apis/authorization.k8s.io/v1/subjectaccessreviews', {
+    body: {
+      apiVersion: 'authorization.k8s.io/v1',
+      kind: 'SubjectAccessReview',
+      spec: {
+        user,
+        groups: ['system:authenticated'],
+        resourceAttributes: { verb, group: group.join('.') || GROUP, resource, subresource, namespace },
+      },
+    },
+  });
+  return (answer as { status: { allowed: boolean } }).status.allowed;
+}
+
+async function expectRights(user: string, namespace: string, can: string[], cannot: string[]): Promise<void> {
+  const ask = async (list: string[]) => {
+    const answers = await Promise.all(list.map((what) => allowed(user, what, namespace)));
+    return list.filter((_, index) => answers[index]);
+  };
+  expect(await ask(can)).toEqual(can);
+  expect(await ask(cannot)).toEqual([]);
+}
+
+const KINDS = ['shardsets', 'shardassignments', 'meshnodes'];
+const each = (verbs: string[], resources = KINDS) =>
+  verbs.flatMap((verb) => resources.map((resource) => `${verb} ${resource}`));
+const LOOK = each(['get', 'list', 'watch']);
+const WRITE = each(['create', 'update', 'patch', 'delete', 'deletecollection']);
+const STATUS = KINDS.map((kind) => `update ${kind}/status`);
+const scope = (...verbs: string[]) => each(verbs, ['shardassignments']);
+
+describe('people, in the namespace of their RoleBinding', () => {
+  test.each([
+    [
+      'meshkit-shards-reader',
+      [...LOOK, ...scope('read')],
+      [...WRITE, ...STATUS, ...scope('observe', 'operate', 'release')],
+    ],
+    [
+      'meshkit-shards-observer',
+      [...LOOK, ...scope('read', 'observe')],
+      [...WRITE, ...STATUS, ...scope('operate', 'release')],
+    ],
+    [
+      'meshkit-shards-operator',
+      [...LOOK, ...WRITE, ...scope('read', 'observe', 'operate', 'release')],
+      STATUS,
+    ],
+  ])('%s', async (role, can, cannot) => {
+    await expectRights(`user-of-${role}`, plane.namespace, can, cannot);
+    await expectRights(`user-of-${role}`, 'default', [], can);
+  });
+
+  test.runIf(inject('controlPlane').kind === 'real').each([
+    ['view', scope('read'), scope('observe', 'operate')],
+    ['edit', scope('read', 'observe'), [...scope('operate'), ...WRITE]],
+    ['admin', [...scope('read', 'observe', 'operate', 'release'), ...WRITE], STATUS],
+  ])("Kubernetes' own role %s carries the scope", async (role, can, cannot) => {
+    const user = `user-of-${role}`;
+    await plane.bind(role, user);
+    // Aggregation is kube-controller-manager's work and may take a moment after the installation.
+    await expect.poll(() => allowed(user, can[0] ?? '', plane.namespace), { timeout: 15_000 }).toBe(true);
+    await expectRights(user, plane.namespace, can, cannot);
+  });
+});
+
+describe('programs', () => {
+  test('a node agent: its Lease, its MeshNode, and releases', async () => {
+    await expectRights(
+      'user-of-meshkit-shards-node',
+      plane.namespace,
+      [
+        ...each(['get', 'create', 'update', 'patch'], ['leases.coordination.k8s.io']),
+        ...each(['get', 'list', 'watch', 'create', 'patch'], ['meshnodes']),
+        ...each(['get', 'list', 'watch', 'patch', 'release'], ['shardassignments']),
+      ],
+      [
+        'delete leases.coordination.k8s.io',
+        'delete meshnodes',
+        'list shardsets',
+        ...scope('create', 'update', 'delete', 'operate'),
+        ...STATUS,
+      ],
+    );
+  });
+
+  test('the operator: writes status, creates and deletes shards, and writes no spec', async () => {
+    await expectRights(
+      OPERATOR,
+      plane.namespace,
+      [
+        ...LOOK,
+        ...STATUS,
+        ...scope('create', 'delete'),
+        ...each(['get', 'list', 'watch'], ['leases.coordination.k8s.io']),
+        ...each(['create', 'patch'], ['events.events.k8s.io']),
+      ],
+      [
+        ...each(['update', 'patch']),
+        ...each(['create', 'delete'], ['shardsets', 'meshnodes']),
+        ...scope('operate', 'release', 'deletecollection'),
+        'update leases.coordination.k8s.io',
+      ],
+    );
+    const lead = each(['get', 'create', 'update'], ['leases.coordination.k8s.io']);
+    await expectRights(OPERATOR, SYSTEM_NAMESPACE, lead, ['delete leases.coordination.k8s.io']);
+  });
+
+  test('the API server: reads, and asks who may do what', async () => {
+    await expectRights(
+      API_SERVER,
+      '',
+      [
+        ...LOOK,
+        'create tokenreviews.authentication.k8s.io',
+        'create subjectaccessreviews.authorization.k8s.io',
+      ],
+      [
+        ...WRITE,
+        ...STATUS,
+        ...scope('read', 'observe', 'operate', 'release'),
+        'list leases.coordination.k8s.io',
+      ],
+    );
+  });
+});
