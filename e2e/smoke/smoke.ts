@@ -1,0 +1,342 @@
+import { applyManifest } from '@meshkit/crds/install';
+import { LEASES, MESH_NODES } from '@meshkit/crds/resource';
+import { lowerBound } from '@meshkit/shards/lower-bound';
+import { leaseName, type MeshNode } from '@meshkit/shards/records';
+import type { AuditEntry } from '../control-plane/control-plane.ts';
+import type { Child } from '../start/child.ts';
+import type { Product } from '../start/product.ts';
+import { type Hop, Observer } from './observer.ts';
+import { surfacesAgree } from './surfaces.ts';
+
+const NAMESPACE = 'payments';
+const SHARDS = 64;
+/** Of the quickstart's ShardSet. */
+const LOAD_BOUND = '1.05';
+const STEP_DEADLINE_MS = 60_000;
+
+export interface SmokeOptions {
+  product: Product;
+  /** Of the demo nodes' Leases. */
+  leaseSeconds: number;
+  /** How long the settled product is watched for writes. */
+  idleSeconds: number;
+  say: (line: string) => void;
+  signal: AbortSignal;
+}
+
+export interface SmokeReport {
+  ok: boolean;
+  controlPlane: { kind: string; version: string };
+  shards: number;
+  nodes: number;
+  movesOnLeave: number;
+  movesLowerBound: number;
+  movesOnJoin: number;
+  joinLowerBound: number;
+  /** Last renewal of a dead node's Lease -> its shards granted elsewhere, the slowest of them. */
+  failoverMs: number;
+  /** Expiry of that Lease -> grant, the slowest. */
+  unownedMsMax: number;
+  /** Release by the old owner -> the grant as a watcher sees it, the slowest planned move while an operator leads. */
+  plannedGapMs: number;
+  statusWritesPerPlannedMove: number;
+  idleWritesPerMinute: number;
+  /** Promises that did not hold. */
+  problems: string[];
+  /** Aims in time that were missed, on this machine in this run. */
+  slow: string[];
+}
+
+/** One run of the product without a person; see `runSmoke`. */
+class Smoke {
+  readonly #options: SmokeOptions;
+  readonly #product: Product;
+  readonly #observer = new Observer();
+  readonly #dead = new Set<string>();
+  readonly #problems: string[] = [];
+
+  constructor(options: SmokeOptions) {
+    this.#options = options;
+    this.#product = options.product;
+  }
+
+  async run(): Promise<SmokeReport> {
+    const { say, signal, leaseSeconds, idleSeconds } = this.#options;
+    const { controlPlane, operator } = this.#product;
+    const stop = new AbortController();
+    const watching = this.#observer.run(
+      this.#product.kube,
+      NAMESPACE,
+      AbortSignal.any([signal, stop.signal]),
+    );
+    try {
+      const victim = await this.#settleQuickstart();
+      const leave = await this.#step('node-2 stops its heartbeat', () => this.#kill('node-2', victim));
+      const failover = await this.#failover('node-2', leave.hops);
+
+      const plannedFrom = Date.now();
+      const drain = await this.#step('node-4 is set to Drain', () => this.#drain('node-4'));
+      const pin = await this.#pin();
+      const join = await this.#step('node-6 joins', () => this.#join('node-6'));
+      const planned = [drain, pin, join].flatMap(({ hops }) => hops);
+
+      const takeover = await this.#step(
+        'node-5 is set to Drain, the operator is killed meanwhile',
+        async () => {
+          await this.#drain('node-5');
+          await this.#until('a move is in flight', () => this.#inFlight() > 0);
+          const inFlight = this.#inFlight();
+          await operator.kill();
+          say(`operator killed with ${inFlight} moves in flight; starting another`);
+          await this.#product.startOperator();
+        },
+      );
+      this.#mustMove(leave, drain, pin, join, takeover);
+      const writes = await this.#statusWrites(plannedFrom);
+
+      this.#problems.push(...(await surfacesAgree(this.#product, NAMESPACE, this.#observer.all(), signal)));
+      const idleWrites = await this.#idleWrites(idleSeconds);
+      this.#problems.push(...this.#observer.violations);
+      for (const child of this.#product.crashed()) {
+        if (child !== operator && child !== victim) this.#problems.push(`${child.name} ended by itself`);
+      }
+      const gaps = planned.flatMap(({ at, releasedAt }) =>
+        releasedAt === undefined ? [] : [at - releasedAt],
+      );
+      const moves = [drain, pin, join, takeover].reduce((sum, { moves }) => sum + moves, 0);
+      const report = {
+        controlPlane: { kind: controlPlane.kind, version: controlPlane.version },
+        shards: this.#observer.shards.size,
+        nodes: (await this.#nodes()).length,
+        movesOnLeave: leave.moves,
+        movesLowerBound: leave.lowerBound,
+        movesOnJoin: join.moves,
+        joinLowerBound: join.lowerBound,
+        failoverMs: failover.failoverMs,
+        unownedMsMax: failover.unownedMs,
+        plannedGapMs: Math.max(...gaps),
+        statusWritesPerPlannedMove: Number((writes / moves).toFixed(2)),
+        idleWritesPerMinute: idleWrites,
+      };
+      this.#judge(report);
+      const slow: string[] = [];
+      const mayTakeMs = leaseSeconds * 1000 + 1500;
+      if (report.failoverMs > mayTakeMs)
+        slow.push(`failover took ${report.failoverMs} ms, more than ${mayTakeMs}`);
+      if (!(report.plannedGapMs <= 200))
+        slow.push(`${report.plannedGapMs} ms between a release and its grant`);
+      const ok = this.#problems.length === 0 && slow.length === 0;
+      return { ok, ...report, problems: this.#problems, slow };
+    } finally {
+      stop.abort();
+      await watching;
+    }
+  }
+
+  /** The quickstart, all owned. Returns the process that plays node-2 alone. */
+  async #settleQuickstart(): Promise<Child> {
+    const { leaseSeconds, say } = this.#options;
+    await this.#product.apply('samples/01-quickstart/00-namespace.yaml');
+    await this.#product.apply('samples/01-quickstart/10-nodes.yaml');
+    const victim = await this.#product.startNodes(NAMESPACE, ['node-2'], { leaseSeconds });
+    await this.#product.startNodes(NAMESPACE, ['node-1', 'node-3', 'node-4', 'node-5'], { leaseSeconds });
+    await this.#allReady(['node-1', 'node-2', 'node-3', 'node-4', 'node-5']);
+    const started = Date.now();
+    await this.#product.apply('samples/01-quickstart/20-shardset.yaml');
+    await this.#until(
+      `${SHARDS} shards owned`,
+      () => this.#observer.shards.size === SHARDS && this.#observer.settled(),
+    );
+    say(`${SHARDS} shards owned ${Date.now() - started} ms after the ShardSet was applied`);
+    return victim;
+  }
+
+  /** An act on the fleet, from the state before it to the last shard settled: what moved, and the least that had to. */
+  async #step(what: string, act: () => Promise<void>) {
+    const first = this.#observer.hops.length;
+    const before = this.#observer.owners();
+    await act();
+    const nodes = (await this.#nodes()).filter(
+      ({ metadata, spec }) => spec.scheduling !== 'Drain' && !this.#dead.has(metadata.name),
+    );
+    const atLeast = movesAtLeast(before, nodes);
+    const moved = () =>
+      [...this.#observer.owners()].filter(([shard, owner]) => before.get(shard) !== owner).length;
+    await this.#until(what, () => this.#observer.settled() && moved() >= atLeast);
+    // Whatever else would move, moves now.
+    await this.#pause(1000);
+    await this.#until(what, () => this.#observer.settled());
+    const hops = this.#observer.hops.slice(first);
+    this.#options.say(`${what}: ${moved()} shards moved, at least ${atLeast} had to`);
+    return { what, hops, moves: moved(), lowerBound: atLeast };
+  }
+
+  async #kill(node: string, process: Child): Promise<void> {
+    this.#dead.add(node);
+    await process.kill();
+  }
+
+  async #drain(node: string): Promise<void> {
+    const key = { namespace: NAMESPACE, name: node };
+    await this.#product.kube.patch(MESH_NODES, key, { spec: { scheduling: 'Drain' } });
+  }
+
+  async #join(node: string): Promise<void> {
+    const { leaseSeconds } = this.#options;
+    await applyManifest(
+      this.#product.kube,
+      `apiVersion: meshkit.omnirelay.io/v1alpha1
+kind: MeshNode
+metadata: {name: ${node}, namespace: ${NAMESPACE}, labels: {app: orders-worker}}
+spec: {weight: 2, region: eu-central, zone: eu-central-1c, endpoint: "https://${node}.workers.payments.svc:8443"}
+`,
+      { signal: this.#options.signal },
+    );
+    await this.#product.startNodes(NAMESPACE, [node], { leaseSeconds });
+    await this.#allReady([node]);
+  }
+
+  /** Pins a shard of the fullest node to the emptiest, by YAML, so that nothing else has to move. */
+  async #pin() {
+    const eligible = ['node-1', 'node-3', 'node-5'];
+    const byLoad = eligible.toSorted(
+      (a, b) => this.#observer.ownedBy(a).length - this.#observer.ownedBy(b).length,
+    );
+    const target = byLoad[0] as string;
+    const shard = this.#observer.ownedBy(byLoad[2] as string)[0]?.spec.shardId as string;
+    const result = await this.#step(`orders.${shard} is pinned to ${target}`, async () => {
+      await applyManifest(
+        this.#product.kube,
+        `apiVersion: meshkit.omnirelay.io/v1alpha1
+kind: ShardAssignment
+metadata: {name: orders.${shard}, namespace: ${NAMESPACE}}
+spec: {shardSet: orders, shardId: "${shard}", owner: {pinned: ${target}}, changeTicket: CHG-1, reason: smoke}
+`,
+        { signal: this.#options.signal },
+      );
+      await this.#until(
+        'the pin is followed',
+        () => this.#observer.shards.get(`orders.${shard}`)?.status?.owner === target,
+      );
+    });
+    return { ...result, lowerBound: 1 };
+  }
+
+  #mustMove(...steps: { what: string; moves: number; lowerBound: number; hops: Hop[] }[]): void {
+    for (const { what, moves, lowerBound, hops } of steps) {
+      if (moves !== lowerBound) this.#problems.push(`${what}: ${moves} shards moved, ${lowerBound} had to`);
+      if (hops.length !== moves) this.#problems.push(`${what}: ${hops.length} grants for ${moves} moves`);
+    }
+  }
+
+  async #failover(node: string, hops: Hop[]): Promise<{ failoverMs: number; unownedMs: number }> {
+    const lease = await this.#product.kube.get(LEASES, { namespace: NAMESPACE, name: leaseName(node) });
+    const renewed = Date.parse(lease.spec?.renewTime ?? '');
+    const grants = hops.filter(({ from }) => from === node).map(({ at }) => at);
+    const failoverMs = Math.max(...grants) - renewed;
+    return { failoverMs, unownedMs: failoverMs - this.#options.leaseSeconds * 1000 };
+  }
+
+  #inFlight(): number {
+    return this.#observer.all().filter(({ status }) => status?.phase === 'Draining').length;
+  }
+
+  async #statusWrites(since: number): Promise<number> {
+    const entries = await this.#product.controlPlane.audit(since);
+    return entries.filter(
+      ({ resource, subresource, verb, code }) =>
+        resource === 'shardassignments' && subresource === 'status' && isWrite(verb) && code < 300,
+    ).length;
+  }
+
+  /** Writes a minute by our own identities while nothing happens; Leases and access reviews do not count. */
+  async #idleWrites(seconds: number): Promise<number> {
+    await this.#pause(3000);
+    this.#options.say(`settled; counting writes for ${seconds} s`);
+    const since = Date.now();
+    await this.#pause(seconds * 1000);
+    const ours = /^system:serviceaccount:(meshkit-system|payments):/;
+    const writes = (await this.#product.controlPlane.audit(since)).filter(
+      (entry: AuditEntry) =>
+        ours.test(entry.user) &&
+        isWrite(entry.verb) &&
+        entry.resource !== 'leases' &&
+        !entry.resource.endsWith('reviews'),
+    );
+    for (const { user, verb, resource, name } of writes.slice(0, 5)) {
+      this.#problems.push(`while idle, ${user} did ${verb} ${resource}/${name}`);
+    }
+    return Math.round((writes.length * 60) / seconds);
+  }
+
+  #judge(report: {
+    shards: number;
+    movesOnLeave: number;
+    movesOnJoin: number;
+    statusWritesPerPlannedMove: number;
+  }): void {
+    const expect = (holds: boolean, what: string) => {
+      if (!holds) this.#problems.push(what);
+    };
+    expect(report.shards >= SHARDS, `${report.shards} shards instead of ${SHARDS}`);
+    expect(report.movesOnLeave > 0 && report.movesOnJoin > 0, 'a leave or a join moved nothing');
+    expect(
+      report.statusWritesPerPlannedMove <= 3,
+      `${report.statusWritesPerPlannedMove} status writes a planned move`,
+    );
+  }
+
+  async #nodes(): Promise<MeshNode[]> {
+    return (await this.#product.kube.listAll(MESH_NODES, { namespace: NAMESPACE })).items;
+  }
+
+  async #allReady(names: string[]): Promise<void> {
+    const deadline = Date.now() + STEP_DEADLINE_MS;
+    const isReady = (node: MeshNode) =>
+      node.status?.conditions?.some(({ type, status }) => type === 'Ready' && status === 'True') ?? false;
+    while (true) {
+      const ready = (await this.#nodes()).filter(isReady).map(({ metadata }) => metadata.name);
+      const missing = names.filter((name) => !ready.includes(name));
+      if (missing.length === 0) return;
+      if (Date.now() > deadline) throw new Error(`not ready: ${missing.join(', ')}`);
+      await this.#pause(100);
+    }
+  }
+
+  #until(what: string, done: () => boolean): Promise<void> {
+    return this.#observer.until(what, done, STEP_DEADLINE_MS, this.#options.signal);
+  }
+
+  async #pause(ms: number): Promise<void> {
+    await new Promise((resolve) => setTimeout(resolve, ms));
+    this.#options.signal.throwIfAborted();
+  }
+}
+
+/** The fewest moves that lead from these owners to a fair share on each of these nodes, whatever planner does it. */
+function movesAtLeast(owners: ReadonlyMap<string, string>, nodes: readonly MeshNode[]): number {
+  return lowerBound({
+    strategy: 'Rendezvous',
+    locality: 'None',
+    loadBound: LOAD_BOUND,
+    rebalance: true,
+    shards: [...owners].map(([id, owner]) => ({ id, owner, capacity: 1 })),
+    nodes: nodes.map(({ metadata, spec }) => ({
+      name: metadata.name,
+      weight: spec.weight ?? 1,
+      standing: 'eligible',
+    })),
+  }).moves;
+}
+
+function isWrite(verb: string): boolean {
+  return ['create', 'update', 'patch', 'delete', 'deletecollection'].includes(verb);
+}
+
+/**
+ * The product without a person: settles the quickstart, then a node dies, one drains, a shard is pinned, a node
+ * joins, and the operator is killed in the middle of a move; after each, exactly what had to move has moved.
+ */
+export function runSmoke(options: SmokeOptions): Promise<SmokeReport> {
+  return new Smoke(options).run();
+}

@@ -1,0 +1,96 @@
+import { type ChildProcess, spawn } from 'node:child_process';
+import { closeSync, openSync, readFileSync } from 'node:fs';
+import { createServer } from 'node:net';
+import { dirname, join } from 'node:path';
+import { setTimeout as sleep } from 'node:timers/promises';
+import { fileURLToPath } from 'node:url';
+
+export const projectRoot = join(dirname(fileURLToPath(import.meta.url)), '..', '..');
+
+/** A process of the product, its output kept in a file. Whoever starts one stops it, by its own process id. */
+export class Child {
+  readonly name: string;
+  readonly logFile: string;
+  /** Resolves when the process is gone, whatever the reason. */
+  readonly exited: Promise<void>;
+  readonly #process: ChildProcess;
+
+  private constructor(name: string, logFile: string, process: ChildProcess) {
+    this.name = name;
+    this.logFile = logFile;
+    this.#process = process;
+    this.exited = new Promise((resolve) => {
+      process.once('exit', () => resolve());
+      process.once('error', () => resolve());
+    });
+  }
+
+  /** Runs a script of this project (path from its root) on the Node that runs us. */
+  static start(options: { name: string; script: string; args: string[]; folder: string }): Child {
+    const logFile = join(options.folder, `${options.name}.log`);
+    const output = openSync(logFile, 'a');
+    const child = spawn(process.execPath, [options.script, ...options.args], {
+      cwd: projectRoot,
+      stdio: ['ignore', output, output],
+    });
+    closeSync(output);
+    return new Child(options.name, logFile, child);
+  }
+
+  get running(): boolean {
+    return (
+      this.#process.exitCode === null && this.#process.signalCode === null && this.#process.pid !== undefined
+    );
+  }
+
+  kill(): Promise<void> {
+    this.#process.kill('SIGKILL');
+    return this.exited;
+  }
+
+  /** SIGTERM, and SIGKILL after `deadlineMs`. */
+  async stop(deadlineMs = 10_000): Promise<void> {
+    if (!this.running) return;
+    this.#process.kill('SIGTERM');
+    await Promise.race([this.exited, sleep(deadlineMs, undefined, { ref: false })]);
+    if (this.running) await this.kill();
+  }
+
+  /** The last lines it wrote, for an error message. */
+  tail(lines = 12): string {
+    return readFileSync(this.logFile, 'utf8').trimEnd().split('\n').slice(-lines).join('\n');
+  }
+
+  /** Waits until `url` answers 200. Rejects when the process exits first, or after `deadlineMs`. */
+  async ready(url: string, signal: AbortSignal, deadlineMs = 30_000): Promise<void> {
+    const deadline = AbortSignal.any([signal, AbortSignal.timeout(deadlineMs)]);
+    let last = 'no answer';
+    while (this.running && !deadline.aborted) {
+      try {
+        const answer = await fetch(url, { signal: deadline });
+        last = `${answer.status} ${(await answer.text()).slice(0, 300)}`;
+        if (answer.status === 200) return;
+      } catch (error) {
+        last = error instanceof Error && error.cause instanceof Error ? error.cause.message : String(error);
+      }
+      await sleep(50);
+    }
+    signal.throwIfAborted();
+    const what = this.running ? `not ready within ${deadlineMs / 1000} s (${last})` : 'exited';
+    throw new Error(`${this.name} ${what}; its last lines:\n${this.tail()}`);
+  }
+}
+
+/** A TCP port on loopback that is free now. Another process may take it first, so callers may have to try again. */
+export function freePort(): Promise<number> {
+  return new Promise((resolve, reject) => {
+    const probe = createServer();
+    probe.once('error', reject);
+    probe.listen(0, '127.0.0.1', () => {
+      const address = probe.address();
+      probe.close(() =>
+        address && typeof address === 'object' ? resolve(address.port) : reject(new Error('no port')),
+      );
+    });
+  });
+}

@@ -1,0 +1,186 @@
+import { mkdir, readFile, writeFile } from 'node:fs/promises';
+import { join } from 'node:path';
+import { applyManifest, installManifests } from '@meshkit/crds/install';
+import type { KubeClient } from '@meshkit/crds/kube-client';
+import { kubeFromString } from '@meshkit/crds/kube-config';
+import { silentLog } from '@meshkit/crds/log';
+import { parse, stringify } from 'yaml';
+import type { ControlPlane } from '../control-plane/control-plane.ts';
+import { Child, freePort, projectRoot } from './child.ts';
+
+export const SYSTEM_NAMESPACE = 'meshkit-system';
+const OPERATOR_MAIN = 'operator/src/main.ts';
+const API_SERVER_MAIN = 'api-server/src/main.ts';
+const DEMO_NODE = 'samples/01-quickstart/demo-node.ts';
+
+export interface ProductOptions {
+  controlPlane: ControlPlane;
+  /** One line per step that takes a while. */
+  say: (line: string) => void;
+  signal: AbortSignal;
+  /** Preferred port of the API server; another one when it is taken. */
+  port?: number;
+}
+
+/** The whole product as processes on a control plane: operator, API server, and demo nodes as asked for. */
+export class Product {
+  readonly controlPlane: ControlPlane;
+  /** As administrator. */
+  readonly kube: KubeClient;
+  /** `https://127.0.0.1:<port>` */
+  apiUrl = '';
+  /** The operator that leads, or will. */
+  operator!: Child;
+  /** Folder of the processes' logs. */
+  readonly logs: string;
+  /** Paths of files that other programs use. */
+  readonly files: { kubeconfig: string; ca: string; token: string };
+  readonly #folder: string;
+  readonly #signal: AbortSignal;
+  readonly #children: Child[] = [];
+
+  private constructor(options: ProductOptions, kube: KubeClient) {
+    this.controlPlane = options.controlPlane;
+    this.kube = kube;
+    this.#signal = options.signal;
+    this.#folder = join(options.controlPlane.folder, 'product');
+    this.logs = this.#folder;
+    const file = (name: string) => join(this.#folder, name);
+    this.files = { kubeconfig: file('kubeconfig'), ca: file('ca.crt'), token: file('token') };
+  }
+
+  /** Installs the resources and roles, and starts operator and API server; resolves when both are ready. */
+  static async start(options: ProductOptions): Promise<Product> {
+    const { controlPlane, say, signal } = options;
+    const admin = await controlPlane.kubeconfig('admin');
+    const product = new Product(options, kubeFromString(admin));
+    try {
+      await mkdir(product.#folder, { recursive: true });
+      say('Applying resource definitions, admission policies and roles …');
+      await installManifests(product.kube, { signal, log: silentLog });
+      say('Starting operator and API server …');
+      await Promise.all([product.startOperator(), product.#startApiServer(admin, options.port)]);
+      return product;
+    } catch (error) {
+      await product.stop();
+      throw error;
+    }
+  }
+
+  async startOperator(): Promise<void> {
+    const port = await freePort();
+    const operator = this.#start('operator', OPERATOR_MAIN, [
+      '--kubeconfig',
+      await this.#identity('meshkit-operator'),
+      '--listen',
+      `127.0.0.1:${port}`,
+    ]);
+    await operator.ready(`http://127.0.0.1:${port}/readyz`, this.#signal);
+    this.operator = operator;
+  }
+
+  /** One process that plays these MeshNodes of the quickstart; their MeshNode objects must exist. */
+  async startNodes(
+    namespace: string,
+    nodes: readonly string[],
+    options: { leaseSeconds?: number } = {},
+  ): Promise<Child> {
+    const kubeconfig = await this.#identity('orders-worker', namespace);
+    return this.#start(nodes.length === 1 ? (nodes[0] as string) : 'demo-nodes', DEMO_NODE, [
+      '--kubeconfig',
+      kubeconfig,
+      '--namespace',
+      namespace,
+      '--lease-seconds',
+      String(options.leaseSeconds ?? 10),
+      ...nodes.flatMap((node) => ['--node', node]),
+    ]);
+  }
+
+  /** Applies a YAML file (path from the project's root), as `kubectl apply --server-side` would. */
+  async apply(path: string): Promise<void> {
+    await applyManifest(this.kube, await readFile(join(projectRoot, path), 'utf8'), { signal: this.#signal });
+  }
+
+  /** Processes that ended although nobody stopped them. */
+  crashed(): Child[] {
+    return this.#children.filter((child) => !child.running);
+  }
+
+  /** Resolves with the first process that ends by itself, or with nothing once `signal` aborts. */
+  async firstCrash(signal: AbortSignal): Promise<Child | undefined> {
+    const aborted = new Promise<void>((resolve) => {
+      if (signal.aborted) resolve();
+      signal.addEventListener('abort', () => resolve(), { once: true });
+    });
+    await Promise.race([aborted, ...this.#children.map((child) => child.exited)]);
+    return signal.aborted ? undefined : this.crashed()[0];
+  }
+
+  /** Stops the processes; the control plane is its starter's. */
+  async stop(): Promise<void> {
+    await Promise.all(this.#children.splice(0).map((child) => child.stop()));
+    await this.kube.close();
+  }
+
+  async #startApiServer(adminKubeconfig: string, preferred?: number): Promise<void> {
+    const [port, healthPort] = [preferred ?? (await freePort()), await freePort()];
+    const { cert, key, ca } = await this.controlPlane.serverCertificate({
+      commonName: 'meshkit-shards',
+      hosts: ['localhost', '127.0.0.1'],
+    });
+    const files = { cert: join(this.#folder, 'api-server.crt'), key: join(this.#folder, 'api-server.key') };
+    await Promise.all([
+      writeFile(files.cert, cert),
+      writeFile(files.key, key, { mode: 0o600 }),
+      writeFile(this.files.ca, ca),
+    ]);
+    this.apiUrl = `https://127.0.0.1:${port}`;
+    const server = this.#start('api-server', API_SERVER_MAIN, [
+      '--kubeconfig',
+      await this.#identity('meshkit-api-server'),
+      '--listen',
+      `127.0.0.1:${port}`,
+      '--health-listen',
+      `127.0.0.1:${healthPort}`,
+      '--tls-cert',
+      files.cert,
+      '--tls-key',
+      files.key,
+      // So that people log in with the credentials of their kubeconfig.
+      '--accept-cluster-audience',
+    ]);
+    await this.#writeKubeconfig(adminKubeconfig, ca);
+    await server.ready(`http://127.0.0.1:${healthPort}/readyz`, this.#signal);
+  }
+
+  /** The administrator's kubeconfig, told where the API server is, so that `kubectl mesh` needs no flags. */
+  async #writeKubeconfig(adminKubeconfig: string, ca: string): Promise<void> {
+    const config = parse(adminKubeconfig);
+    config.clusters[0].cluster.extensions = [
+      {
+        name: 'meshkit.omnirelay.io',
+        extension: { server: this.apiUrl, certificateAuthorityData: Buffer.from(ca).toString('base64') },
+      },
+    ];
+    await writeFile(this.files.kubeconfig, stringify(config, { lineWidth: 0 }), { mode: 0o600 });
+    await writeFile(this.files.token, config.users[0].user.token, { mode: 0o600 });
+  }
+
+  /** A kubeconfig file with a token of this ServiceAccount. */
+  async #identity(serviceAccount: string, namespace = SYSTEM_NAMESPACE): Promise<string> {
+    const file = join(this.#folder, `${namespace}.${serviceAccount}.kubeconfig`);
+    const day = 24 * 3600;
+    const yaml = await this.controlPlane.serviceAccountKubeconfig(namespace, serviceAccount, {
+      expirationSeconds: day,
+    });
+    await writeFile(file, yaml, { mode: 0o600 });
+    return file;
+  }
+
+  #start(name: string, script: string, args: string[]): Child {
+    const child = Child.start({ name, script, args, folder: this.#folder });
+    this.#children.push(child);
+    return child;
+  }
+}
