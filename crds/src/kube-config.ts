@@ -1,4 +1,5 @@
 import { existsSync, readFileSync } from 'node:fs';
+import { BlockList, isIP } from 'node:net';
 import { homedir } from 'node:os';
 import { delimiter, dirname, join, resolve } from 'node:path';
 import { ShardError } from '@meshkit/shards/errors';
@@ -25,8 +26,12 @@ export interface KubeConfigOptions {
   kubeconfig?: string;
   /** Name of a context; absent: the file's current one. */
   context?: string;
-  /** `process.env` of the executable: KUBECONFIG, HTTPS_PROXY, and what credential plugins run with. Absent: none. */
+  /** KUBECONFIG, HTTPS_PROXY, and what credential plugins run with. Absent: the process's own environment. */
   env?: Environment;
+  /** Log in with this bearer token, and with nothing that the kubeconfig's user has. */
+  token?: string;
+  /** Act as this user, as `kubectl --as` does. */
+  as?: string;
   /** `name/version`; Kubernetes takes the name as field manager of plain writes. Default `meshkit-shards`. */
   userAgent?: string;
 }
@@ -38,6 +43,7 @@ interface Cluster {
   'insecure-skip-tls-verify'?: boolean;
   'tls-server-name'?: string;
   'proxy-url'?: string;
+  extensions?: { name?: string; extension?: unknown }[];
 }
 
 interface User {
@@ -78,9 +84,35 @@ interface Config {
   current: string | undefined;
 }
 
+/** What a context says to those who call other servers of its cluster in its user's name. */
+export interface KubeContext {
+  /** `default` when it names none. */
+  namespace: string;
+  /** `clusters[].cluster.extensions[]`, by name. */
+  extensions: ReadonlyMap<string, unknown>;
+  /** Not closed by anybody else. */
+  credentials: Credentials;
+}
+
+/** The context of the given or default kubeconfig; undefined when there is none at all. Throws like `loadKube`. */
+export function loadKubeContext(options: KubeConfigOptions = {}): KubeContext | undefined {
+  const env = options.env ?? process.env;
+  const files = kubeconfigFiles(options.kubeconfig, env);
+  if (files.length === 0) return undefined;
+  const { context, cluster, user } = contextOf(merge(files.map(readConfig)), options);
+  const extensions = (cluster.value.extensions ?? []).map(
+    ({ name = '', extension }) => [name, extension] as const,
+  );
+  return {
+    namespace: context.namespace || 'default',
+    extensions: new Map(extensions),
+    credentials: credentialsOf(cluster, user, env),
+  };
+}
+
 /** A client for the given or default kubeconfig. Throws ShardError `invalidArgument` with one clear line. */
 export function loadKube(options: KubeConfigOptions = {}): KubeClient {
-  const env = options.env ?? {};
+  const env = options.env ?? process.env;
   const files = kubeconfigFiles(options.kubeconfig, env);
   if (files.length > 0) return clientOf(merge(files.map(readConfig)), options);
   if (existsSync(join(SERVICE_ACCOUNT, 'token'))) return clientOf(inClusterConfig(env), options);
@@ -188,7 +220,7 @@ function inClusterConfig(env: Environment): Config {
   };
 }
 
-function clientOf(config: Config, options: KubeConfigOptions): KubeClient {
+function contextOf(config: Config, options: KubeConfigOptions) {
   const name = options.context ?? config.current;
   if (!name)
     throw invalid(
@@ -201,8 +233,18 @@ function clientOf(config: Config, options: KubeConfigOptions): KubeClient {
   if (!cluster) throw invalid(config, `has no cluster ${context.cluster ?? ''}, which context ${name} names`);
   const user = context.user ? config.users.get(context.user) : { value: {}, folder: '.' };
   if (!user) throw invalid(config, `has no user ${context.user}, which context ${name} names`);
+  return { context, cluster, user: asTold(user, options) };
+}
 
-  const env = options.env ?? {};
+/** kubectl's flags: a token stands for the whole user, because a certificate beside it would win at the server. */
+function asTold({ value, folder }: Entry<User>, { token, as }: KubeConfigOptions): Entry<User> {
+  const user: User = token === undefined ? value : { token };
+  return { value: as === undefined ? user : { ...user, as }, folder };
+}
+
+function clientOf(config: Config, options: KubeConfigOptions): KubeClient {
+  const { context, cluster, user } = contextOf(config, options);
+  const env = options.env ?? process.env;
   const server = serverOf(config, cluster.value);
   const ca = source(cluster, 'certificate-authority');
   return new KubeClient(
@@ -214,7 +256,7 @@ function clientOf(config: Config, options: KubeConfigOptions): KubeClient {
       verify: cluster.value['insecure-skip-tls-verify'] !== true,
       serverName: cluster.value['tls-server-name'],
       headers: { 'user-agent': options.userAgent ?? 'meshkit-shards', ...impersonation(user.value) },
-      proxyEnv: proxyOf(config, cluster.value, env),
+      proxyEnv: proxyOf(config, cluster.value, server, env),
     }),
   );
 }
@@ -271,12 +313,36 @@ function impersonation(user: User): ConnectionOptions['headers'] {
   return headers;
 }
 
-function proxyOf(config: Config, cluster: Cluster, env: Environment): Environment | undefined {
+/** client-go's rules: `proxy-url` before the environment, which holds neither for loopback nor for NO_PROXY. */
+function proxyOf(
+  config: Config,
+  cluster: Cluster,
+  server: string,
+  env: Environment,
+): Environment | undefined {
   const proxy = cluster['proxy-url'];
-  if (!proxy) return env;
-  if (!/^https?:/.test(proxy))
-    throw invalid(config, `asks for the proxy ${proxy}, but only http and https proxies are supported`);
-  return { HTTPS_PROXY: proxy, HTTP_PROXY: proxy };
+  if (proxy) {
+    if (!/^https?:/.test(proxy))
+      throw invalid(config, `asks for the proxy ${proxy}, but only http and https proxies are supported`);
+    return { HTTPS_PROXY: proxy, HTTP_PROXY: proxy };
+  }
+  const host = new URL(server).hostname.replace(/^\[|\]$/g, '');
+  const direct = (env.NO_PROXY || env.no_proxy || '').split(',').map((range) => range.trim());
+  if (host === 'localhost' || ['127.0.0.0/8', '::1/128', ...direct].some((range) => contains(range, host)))
+    return undefined;
+  return env;
+}
+
+/** Whether an address is in a CIDR range: the form of NO_PROXY that Kubernetes users need, and Node does not read. */
+function contains(range: string, host: string): boolean {
+  const [network = '', bits = ''] = range.split('/');
+  const version = isIP(host);
+  if (version === 0 || isIP(network) !== version || !/^\d{1,3}$/.test(bits)) return false;
+  const block = new BlockList();
+  const family = version === 4 ? 'ipv4' : 'ipv6';
+  if (Number(bits) > (version === 4 ? 32 : 128)) return false;
+  block.addSubnet(network, Number(bits), family);
+  return block.check(host, family);
 }
 
 function names(map: Map<string, unknown>): string {
