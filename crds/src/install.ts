@@ -24,6 +24,9 @@ const FIELD_MANAGER = 'meshkit-install';
 const READY_WITHIN_MS = 30_000;
 const POLL_MS = 100;
 
+/** What installing needs of a KubeClient. */
+export type InstallClient = Pick<KubeClient, 'server' | 'get' | 'list' | 'create' | 'update' | 'patch'>;
+
 export interface InstallOptions {
   signal?: AbortSignal;
   log?: Log;
@@ -38,7 +41,7 @@ export interface InstallOptions {
  * What the server does not serve is left out with one log line each: server-side apply and admission policies on the
  * embedded control plane, mutating policies before Kubernetes 1.36.
  */
-export async function installManifests(client: KubeClient, options: InstallOptions = {}): Promise<void> {
+export async function installManifests(client: InstallClient, options: InstallOptions = {}): Promise<void> {
   const { signal, log = silentLog, clock = systemClock } = options;
   const applier = new Applier(client, signal);
   const skipped = new Set<string>();
@@ -68,7 +71,7 @@ export async function installManifests(client: KubeClient, options: InstallOptio
  * namespace go to the client's. Throws ShardError `invalidArgument` for text that is no list of objects we know.
  */
 export async function applyManifest(
-  client: KubeClient,
+  client: InstallClient,
   yaml: string,
   options: { signal?: AbortSignal } = {},
 ): Promise<void> {
@@ -105,11 +108,11 @@ function parseManifest(yaml: string): KubeObject[] {
 
 /** Applies objects one by one, and remembers when the server has no server-side apply. */
 class Applier {
-  readonly #client: KubeClient;
+  readonly #client: InstallClient;
   readonly #signal: AbortSignal | undefined;
   #serverSide = true;
 
-  constructor(client: KubeClient, signal: AbortSignal | undefined) {
+  constructor(client: InstallClient, signal: AbortSignal | undefined) {
     this.#client = client;
     this.#signal = signal;
   }
@@ -171,7 +174,7 @@ class Applier {
 }
 
 interface Wait {
-  client: KubeClient;
+  client: InstallClient;
   clock: Clock;
   signal: AbortSignal | undefined;
   /** Monotonic. */

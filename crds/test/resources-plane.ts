@@ -107,13 +107,14 @@ export class Plane {
 
   /** Runs kubectl in the namespace as administrator; rejects with what it said. */
   kubectl(args: readonly string[], input = ''): Promise<string> {
-    const { kubectl, adminKubeconfig } = inject('controlPlane');
+    const { kubectl, adminKubeconfig, folder } = inject('controlPlane');
     if (kubectl === undefined) throw new Error('this control plane came without kubectl');
     return new Promise((resolve, reject) => {
       const child = execFile(
         kubectl,
         ['--kubeconfig', adminKubeconfig, '--namespace', this.namespace, ...args],
-        { timeout: 20_000, env: {} },
+        // HOME, or kubectl puts its discovery cache into the working directory.
+        { timeout: 20_000, env: { HOME: folder } },
         (error, stdout, stderr) => (error ? reject(new Error(`${stdout}${stderr}`)) : resolve(stdout)),
       );
       child.stdin?.end(input);
