@@ -5,6 +5,8 @@ import { join } from 'node:path';
 import { promisify } from 'node:util';
 import { BINARY_NAMES, type BinaryName, KUBERNETES_VERSION, parseVersion } from './versions.ts';
 
+type Environment = Readonly<Record<string, string | undefined>>;
+
 /** Where binaries may come from; `binarySettings` reads it from the environment. */
 export interface BinarySettings {
   /** `KUBEBUILDER_ASSETS`: a folder with all the binaries, used as it is and never written to. */
@@ -15,6 +17,8 @@ export interface BinarySettings {
   indexUrl: string;
   /** `MESHKIT_KUBERNETES_RELEASES`: the download site of single Kubernetes binaries. */
   releasesUrl: string;
+  /** What `go` is run with. */
+  env: Environment;
 }
 
 export interface Binaries {
@@ -28,8 +32,6 @@ export type FoundBinaries =
   | { ok: true; binaries: Binaries }
   | { ok: false; folder: string; missing: BinaryName[]; reason: string };
 
-type Environment = Readonly<Record<string, string | undefined>>;
-
 export function binarySettings(env: Environment): BinarySettings {
   return {
     assets: env.KUBEBUILDER_ASSETS || undefined,
@@ -38,6 +40,7 @@ export function binarySettings(env: Environment): BinarySettings {
       env.MESHKIT_ENVTEST_INDEX ||
       'https://raw.githubusercontent.com/kubernetes-sigs/controller-tools/HEAD/envtest-releases.yaml',
     releasesUrl: env.MESHKIT_KUBERNETES_RELEASES || 'https://dl.k8s.io/release',
+    env,
   };
 }
 

@@ -47,12 +47,15 @@ async function supply({ settings, version, build, log, signal }: EnsureOptions):
   // What was got before, of this very version, must not be mixed with another patch release.
   const exact = version !== undefined || found.missing.length < BINARY_NAMES.length;
 
-  await shelf.fill('envtest archive', async (_names, staging) => {
-    const wanted = { version: shelf.version, exact, os, arch };
-    const archive = await fetchArchive(settings.indexUrl, wanted, staging, log, signal);
-    shelf.version = archive.version;
-    return archive.files;
-  });
+  // An archive that was unpacked before would have brought the controller manager if it had one.
+  if (found.missing.some((name) => name !== 'kube-controller-manager')) {
+    await shelf.fill('envtest archive', async (_names, staging) => {
+      const wanted = { version: shelf.version, exact, os, arch };
+      const archive = await fetchArchive(settings.indexUrl, wanted, staging, log, signal);
+      shelf.version = archive.version;
+      return archive.files;
+    });
+  }
   // The release site has no etcd: without a build to follow, what it could add would be of no use.
   if (build || !(await shelf.missing()).includes('etcd')) {
     await shelf.fill('Kubernetes release site', (names, staging) => {
@@ -62,7 +65,7 @@ async function supply({ settings, version, build, log, signal }: EnsureOptions):
   }
   if (build) {
     await shelf.fill('Go modules', (names, staging) =>
-      buildWithGo({ version: shelf.version, names, folder: staging, log, signal }),
+      buildWithGo({ version: shelf.version, names, folder: staging, env: settings.env, log, signal }),
     );
   }
   return shelf.close(build);

@@ -13,48 +13,48 @@ export interface GoBuildOptions {
   names: readonly BinaryName[];
   /** Where the throw-away modules and the results go. */
   folder: string;
+  /** What `go` runs with: PATH, HOME, GOPROXY and the like. */
+  env: Readonly<Record<string, string | undefined>>;
   log: (line: string) => void;
   signal?: AbortSignal;
 }
 
 /** Builds binaries from the modules that Go's module proxy serves; needs `go` in the PATH. Minutes the first time. */
 export async function buildWithGo(options: GoBuildOptions): Promise<Map<BinaryName, string>> {
-  const { version, names, folder, log, signal } = options;
-  const files = new Map<BinaryName, string>();
-  const module = join(folder, 'module-kubernetes');
-  const built = names.filter((name) => name !== 'etcd');
-  if (built.length > 0) {
-    log(`asking the Go module proxy for k8s.io/kubernetes ${version}`);
-    await mkdir(module);
-    const goMod = await downloadGoMod(`k8s.io/kubernetes@${version}`, folder, signal);
-    await writeFile(join(module, 'go.mod'), kubernetesModule(goMod, version));
-    for (const name of built) {
-      files.set(
-        name,
-        await build({
-          ...options,
-          module,
-          name,
-          package: `k8s.io/kubernetes/cmd/${name}`,
-          flags: stamp(version),
-        }),
-      );
-    }
-  }
-  if (names.includes('etcd')) {
-    const module = join(folder, 'module-etcd');
-    await mkdir(module);
-    const goMod = await downloadGoMod(`go.etcd.io/etcd/server/v3@${ETCD_VERSION}`, folder, signal);
-    await writeFile(
-      join(module, 'go.mod'),
-      moduleText(goMod, `go.etcd.io/etcd/server/v3 ${ETCD_VERSION}`, []),
-    );
-    files.set(
-      'etcd',
-      await build({ ...options, module, name: 'etcd', package: 'go.etcd.io/etcd/server/v3', flags: [] }),
-    );
-  }
-  return files;
+  const kubernetes = options.names.filter((name) => name !== 'etcd');
+  if (kubernetes.length > 0) await buildKubernetes(options, kubernetes);
+  if (options.names.includes('etcd')) await buildEtcd(options);
+  return new Map(options.names.map((name) => [name, join(options.folder, name)]));
+}
+
+async function buildKubernetes(options: GoBuildOptions, names: readonly BinaryName[]): Promise<void> {
+  const { version } = options;
+  const module = join(options.folder, 'module-kubernetes');
+  await mkdir(module);
+  const goMod = await downloadGoMod(`k8s.io/kubernetes@${version}`, options);
+  await writeFile(join(module, 'go.mod'), kubernetesModule(goMod, version));
+  await build(options, {
+    what: names.join(', '),
+    module,
+    ldflags: stamp(version),
+    output: `${options.folder}/`,
+    packages: names.map((name) => `k8s.io/kubernetes/cmd/${name}`),
+  });
+}
+
+async function buildEtcd(options: GoBuildOptions): Promise<void> {
+  const path = 'go.etcd.io/etcd/server/v3';
+  const module = join(options.folder, 'module-etcd');
+  await mkdir(module);
+  const goMod = await downloadGoMod(`${path}@${ETCD_VERSION}`, options);
+  await writeFile(join(module, 'go.mod'), moduleText(goMod, `${path} ${ETCD_VERSION}`, []));
+  await build(options, {
+    what: `etcd ${ETCD_VERSION}`,
+    module,
+    ldflags: [],
+    output: join(options.folder, 'etcd'),
+    packages: [path],
+  });
 }
 
 /**
@@ -88,48 +88,38 @@ function stamp(version: string): string[] {
   return Object.entries(values).map(([name, value]) => `-X k8s.io/component-base/version.${name}=${value}`);
 }
 
-async function downloadGoMod(module: string, folder: string, signal?: AbortSignal): Promise<string> {
-  const output = await go(['mod', 'download', '-json', module], folder, { signal });
-  const { GoMod, Error: reason } = JSON.parse(output) as { GoMod?: string; Error?: string };
-  if (!GoMod) throw new Error(`go mod download ${module}: ${reason ?? 'no go.mod'}`);
+async function downloadGoMod(module: string, options: GoBuildOptions): Promise<string> {
+  options.log(`asking the Go module proxy for ${module}`);
+  const output = await go(['mod', 'download', '-json', module], { ...options, cwd: options.folder });
+  const { GoMod } = JSON.parse(output) as { GoMod?: string };
+  if (!GoMod) throw new Error(`go mod download ${module} names no go.mod`);
   return readFile(GoMod, 'utf8');
 }
 
-async function build(options: {
-  name: BinaryName;
-  package: string;
-  flags: readonly string[];
+interface Build {
+  what: string;
   module: string;
-  folder: string;
-  log: (line: string) => void;
-  signal?: AbortSignal;
-}): Promise<string> {
-  const { name, folder, log, signal } = options;
-  const output = join(folder, name);
+  ldflags: readonly string[];
+  output: string;
+  packages: readonly string[];
+}
+
+async function build(options: GoBuildOptions, job: Build): Promise<void> {
+  const { log } = options;
   const began = performance.now();
   const seconds = () => Math.round((performance.now() - began) / 1000);
   let [downloaded, compiled] = [0, 0];
-  log(`building ${name} from source (${options.package}); this takes minutes the first time`);
+  log(`building ${job.what} from source; this takes minutes the first time`);
   const heartbeat = setInterval(() => {
-    log(`building ${name}: ${downloaded} modules downloaded, ${compiled} packages compiled, ${seconds()} s`);
+    log(`building: ${downloaded} modules downloaded, ${compiled} packages compiled, ${seconds()} s`);
   }, HEARTBEAT_MS);
+  const ldflags = ['-s', '-w', ...job.ldflags].join(' ');
+  // -mod=mod lets the build itself write the rest of go.mod and go.sum; `go mod tidy` would download test dependencies too.
+  const flags = ['-v', '-mod=mod', '-trimpath', '-buildvcs=false', '-ldflags', ldflags, '-o', job.output];
   try {
-    const ldflags = ['-s', '-w', ...options.flags].join(' ');
-    // -mod=mod lets the build itself write the rest of go.mod and go.sum; `go mod tidy` would download test dependencies too.
-    const args = [
-      'build',
-      '-v',
-      '-mod=mod',
-      '-trimpath',
-      '-buildvcs=false',
-      '-ldflags',
-      ldflags,
-      '-o',
-      output,
-      options.package,
-    ];
-    await go(args, options.module, {
-      signal,
+    await go(['build', ...flags, ...job.packages], {
+      ...options,
+      cwd: job.module,
       onProgress: (line) => {
         if (line.startsWith('go: downloading ')) downloaded += 1;
         else if (!line.startsWith('go: ')) compiled += 1;
@@ -138,21 +128,24 @@ async function build(options: {
   } finally {
     clearInterval(heartbeat);
   }
-  log(`built ${name} in ${seconds()} s`);
-  return output;
+  log(`built ${job.what} in ${seconds()} s`);
 }
 
 /** Runs `go`; resolves to its standard output, rejects with the last lines of its standard error. */
 function go(
   args: readonly string[],
-  cwd: string,
-  options: { signal?: AbortSignal; onProgress?: (line: string) => void },
+  options: {
+    cwd: string;
+    env: GoBuildOptions['env'];
+    signal?: AbortSignal;
+    onProgress?: (line: string) => void;
+  },
 ): Promise<string> {
   return new Promise((resolve, reject) => {
     const child = spawn('go', args, {
-      cwd,
+      cwd: options.cwd,
       stdio: ['ignore', 'pipe', 'pipe'],
-      env: { ...process.env, GOWORK: 'off' },
+      env: { ...options.env, GOWORK: 'off' },
       signal: options.signal,
     });
     let output = '';
@@ -169,8 +162,14 @@ function go(
       reject(error.code === 'ENOENT' ? new Error('there is no `go` in the PATH') : error);
     });
     child.once('close', (code) => {
+      // `go mod download -json` reports its own failure on standard output.
       if (code === 0) resolve(output);
-      else reject(new Error(`go ${args[0]} failed (exit code ${code}):\n${tail.join('\n')}`));
+      else
+        reject(
+          new Error(
+            `go ${args.slice(0, 2).join(' ')} failed (exit code ${code}):\n${tail.join('\n') || output.trim()}`,
+          ),
+        );
     });
   });
 }
