@@ -22,20 +22,21 @@ function levelIndex({ shares }: Board, node: number, load: number): number {
  * NOWHERE only when no node is allowed.
  */
 export function allocate(board: Board, shard: number, required: boolean): number {
-  const { draws, loads, weights, nodes } = board;
+  const { loads, weights, draws } = board;
+  const { floor, ceil, cap } = board.shares;
   const capacity = board.capacities[shard]!;
   const distances = board.distances[shard]!;
   let best = NOWHERE;
   let bestTier = Number.POSITIVE_INFINITY;
   let bestCost = Number.POSITIVE_INFINITY;
-  for (let node = 0; node < nodes.length; node++) {
-    const level = levelIndex(board, node, loads[node]! + capacity);
-    if (level === 3 || (required && distances[node] !== 0)) continue;
-    const tier = distances[node]! * 3 + level;
-    // Most nodes are dismissed here, so that a score is computed only where it can matter.
-    if (tier > bestTier) continue;
+  for (let node = 0; node < loads.length; node++) {
     const nodeCost = cost(draws.of(shard, node), weights[node]!);
-    if (tier < bestTier || nodeCost < bestCost) {
+    // Once there is one of the first tier, a worse score settles it; a score is cheaper than a look at the bounds.
+    if (bestTier === 0 && nodeCost >= bestCost) continue;
+    const load = loads[node]! + capacity;
+    if (load > cap[node]! || (required && distances[node] !== 0)) continue;
+    const tier = distances[node]! * 3 + (load <= floor[node]! ? 0 : load <= ceil[node]! ? 1 : 2);
+    if (tier < bestTier || (tier === bestTier && nodeCost < bestCost)) {
       best = node;
       bestTier = tier;
       bestCost = nodeCost;

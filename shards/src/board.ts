@@ -14,8 +14,8 @@ export const NOWHERE = -1;
 export class Board {
   readonly shards: readonly PlacementShard[];
   readonly nodes: readonly PlacementNode[];
-  readonly weights: readonly number[];
-  readonly capacities: readonly number[];
+  readonly weights: Float64Array;
+  readonly capacities: Float64Array;
   /** Of the eligible nodes, over the capacity that they will carry together. */
   readonly shares: FairShares;
   /** Capacity that each node holds now. */
@@ -35,10 +35,14 @@ export class Board {
   ) {
     this.shards = shards;
     this.nodes = nodes;
-    this.weights = nodes.map((node) => node.weight);
-    this.capacities = shards.map((shard) => shard.capacity);
-    const total = this.capacities.reduce((sum, capacity, shard) => sum + (counted(shard) ? capacity : 0), 0);
-    this.shares = fairShares(total, this.weights, input.loadBound);
+    this.weights = Float64Array.from(nodes, (node) => node.weight);
+    this.capacities = Float64Array.from(shards, (shard) => shard.capacity);
+    const total = shards.reduce((sum, { capacity }, shard) => sum + (counted(shard) ? capacity : 0), 0);
+    this.shares = fairShares(
+      total,
+      nodes.map((node) => node.weight),
+      input.loadBound,
+    );
     this.loads = new Float64Array(nodes.length);
     this.places = new Int32Array(shards.length).fill(NOWHERE);
     const distances = new Distances(input.locality, nodes);

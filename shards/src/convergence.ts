@@ -35,39 +35,46 @@ export function* converge(board: Board, isMovable: (shard: number) => boolean): 
 }
 
 function nextTransfer(
-  { loads, shares }: Board,
+  board: Board,
   fullest: readonly number[],
   emptiest: readonly number[],
   movables: Movables,
 ): Transfer | undefined {
-  const firstOf = (from: number, receivers: readonly number[]): Transfer | undefined => {
+  const firstTo = (receivers: readonly number[], from: number): Transfer | undefined => {
     for (const to of receivers) {
       const shard = movables.best(from, to);
       if (shard !== NOWHERE) return { shard, from, to };
     }
     return undefined;
   };
-  const belowFloor = emptiest.filter((node) => loads[node]! < shares.floor[node]!);
-  const aboveCap = fullest.filter((node) => loads[node]! > shares.cap[node]!);
+  const belowFloor = emptiest.filter((node) => bandOf(board, node) === 'belowFloor');
+  const aboveCap = fullest.filter((node) => bandOf(board, node) === 'aboveCap');
   if (aboveCap.length > 0) {
-    const atFloor = emptiest.filter((node) => loads[node]! >= shares.floor[node]!);
-    const receivers = [
-      ...belowFloor,
-      ...atFloor.filter((node) => loads[node]! < shares.ceil[node]!),
-      ...atFloor.filter((node) => loads[node]! >= shares.ceil[node]! && loads[node]! < shares.cap[node]!),
-    ];
-    for (const giver of aboveCap) {
-      const transfer = firstOf(giver, receivers);
+    const belowCeil = emptiest.filter((node) => bandOf(board, node) === 'belowCeil');
+    const belowCap = emptiest.filter((node) => bandOf(board, node) === 'belowCap');
+    for (const from of aboveCap) {
+      const transfer = firstTo(belowFloor, from) ?? firstTo(belowCeil, from) ?? firstTo(belowCap, from);
       if (transfer) return transfer;
     }
   }
   if (belowFloor.length === 0) return undefined;
-  for (const giver of fullest) {
-    if (loads[giver]! <= shares.floor[giver]! || loads[giver]! > shares.cap[giver]!) continue;
-    const transfer = firstOf(giver, belowFloor);
+  for (const from of fullest) {
+    const canGive = board.loads[from]! > board.shares.floor[from]! && bandOf(board, from) !== 'aboveCap';
+    const transfer = canGive ? firstTo(belowFloor, from) : undefined;
     if (transfer) return transfer;
   }
   return undefined;
+}
+
+type Band = 'belowFloor' | 'belowCeil' | 'belowCap' | 'atCap' | 'aboveCap';
+
+/** The first bound that the node's load is below; a node below none is at its cap or above it. */
+function bandOf({ loads, shares }: Board, node: number): Band {
+  const load = loads[node]!;
+  if (load < shares.floor[node]!) return 'belowFloor';
+  if (load < shares.ceil[node]!) return 'belowCeil';
+  if (load < shares.cap[node]!) return 'belowCap';
+  return load === shares.cap[node]! ? 'atCap' : 'aboveCap';
 }
 
 /**
@@ -163,14 +170,14 @@ class Movables {
     let ranked = this.#ranked.get(pair);
     // A list is good until the giver receives something; what it gives away is skipped when it is met.
     if (ranked?.arrivals !== held.length) {
-      const candidates = held.filter(
-        (shard) => places[shard] === from && distances[shard]![to]! <= distances[shard]![from]!,
-      );
-      const keys = Float64Array.from(
-        candidates,
-        (shard) => draws.of(shard, to) * INDEXES + INDEXES - 1 - shard,
-      );
-      ranked = { arrivals: held.length, keys: keys.sort(), size: keys.length };
+      const keys = new Float64Array(held.length);
+      let size = 0;
+      for (const shard of held) {
+        const distance = distances[shard]!;
+        if (places[shard] !== from || distance[to]! > distance[from]!) continue;
+        keys[size++] = draws.of(shard, to) * INDEXES + INDEXES - 1 - shard;
+      }
+      ranked = { arrivals: held.length, keys: keys.subarray(0, size).sort(), size };
       this.#ranked.set(pair, ranked);
     }
     return ranked;
