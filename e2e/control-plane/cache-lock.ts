@@ -1,6 +1,6 @@
 import { link, mkdir, readFile, rename, rm, writeFile } from 'node:fs/promises';
 import { dirname } from 'node:path';
-import { setTimeout as sleep } from 'node:timers/promises';
+import { systemClock } from '@meshkit/crds/clock';
 import { identify, isRunning, type ProcessIdentity } from './process-identity.ts';
 
 /** A build from source on a slow machine is the longest that a holder works. */
@@ -32,7 +32,7 @@ export async function withLock<T>(
     if (performance.now() > deadline) throw new Error(`process ${holder.pid} has held ${file} for too long`);
     if (!told) options.onWait(holder.pid);
     told = true;
-    await sleep(POLL_MS, undefined, { signal: options.signal });
+    await systemClock.sleep(POLL_MS, options.signal);
   }
   try {
     return await work();

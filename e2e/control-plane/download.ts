@@ -1,7 +1,7 @@
 import { createHash } from 'node:crypto';
 import { createWriteStream } from 'node:fs';
 import { pipeline } from 'node:stream/promises';
-import { setTimeout as sleep } from 'node:timers/promises';
+import { systemClock } from '@meshkit/crds/clock';
 import { EnvHttpProxyAgent, request } from 'undici';
 
 const ATTEMPTS = 3;
@@ -92,7 +92,7 @@ async function download(
       const stands = error instanceof HttpError || UNREACHABLE.includes(code) || options.signal?.aborted;
       if (stands || attempt === ATTEMPTS) throw error;
       options.onRetry?.(error instanceof Error ? error.message : String(error));
-      await sleep(RETRY_MS, undefined, { signal: options.signal });
+      await systemClock.sleep(RETRY_MS, options.signal);
     } finally {
       await dispatcher.destroy();
     }

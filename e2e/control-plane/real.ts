@@ -1,6 +1,6 @@
 import { mkdir, readdir } from 'node:fs/promises';
 import { join } from 'node:path';
-import { setTimeout as sleep } from 'node:timers/promises';
+import { systemClock } from '@meshkit/crds/clock';
 import { AdminApi } from './admin-api.ts';
 import { readAudit } from './audit.ts';
 import type { Binaries } from './binaries.ts';
@@ -185,7 +185,7 @@ class RealControlPlane implements ControlPlane {
     for (const name of names.toReversed()) {
       await this.#servers.get(name)?.stop(name === 'etcd' ? ETCD_GRACE_MS : 0);
     }
-    await sleep(downMs, undefined, { signal: this.#stopping.signal });
+    await systemClock.sleep(downMs, this.#stopping.signal);
     for (const name of names) await this.#start(name);
     await this.#ready();
   }
@@ -227,7 +227,7 @@ class RealControlPlane implements ControlPlane {
       } catch (error) {
         last = error instanceof Error ? error.message : String(error);
       }
-      await sleep(POLL_MS, undefined, { signal: stop });
+      await systemClock.sleep(POLL_MS, stop);
     }
     const tail = await this.#servers.get('kube-apiserver')?.tail();
     throw new Error(
