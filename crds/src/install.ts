@@ -181,10 +181,25 @@ interface Wait {
   deadline: number;
 }
 
+/** Just after a CRD was created, each server's storage for it answers 404, 429 or 503 for a moment. */
+const SETTLING = [404, 429, 503];
+
 async function until(wait: Wait, what: string, done: () => Promise<boolean>): Promise<void> {
-  while (!(await done())) {
+  for (;;) {
+    let refusal: unknown;
+    try {
+      if (await done()) return;
+    } catch (error) {
+      if (!SETTLING.includes(statusOf(error) ?? 0)) throw error;
+      refusal = error;
+    }
     if (wait.clock.monotonic() >= wait.deadline) {
-      throw new ShardError('timeout', `waited ${READY_WITHIN_MS / 1000} s in vain until ${what}`);
+      throw new ShardError(
+        'timeout',
+        `waited ${READY_WITHIN_MS / 1000} s in vain until ${what}`,
+        {},
+        refusal,
+      );
     }
     await wait.clock.sleep(POLL_MS, wait.signal);
   }
@@ -203,15 +218,9 @@ async function established({ client, signal }: Wait, name: string): Promise<bool
   return condition('Established')?.status === 'True';
 }
 
-/** Just after a CRD was created its storage answers 404, 429 or 503 for a moment. */
 async function listable({ client, signal }: Wait, resource: Resource): Promise<boolean> {
-  try {
-    await client.list(resource, { limit: 1, signal });
-    return true;
-  } catch (error) {
-    if ([404, 429, 503].includes(statusOf(error) ?? 0)) return false;
-    throw error;
-  }
+  await client.list(resource, { limit: 1, signal });
+  return true;
 }
 
 /** kube-apiserver looks for new policies about once a second; a dry run shows whether the stamp is put on. */

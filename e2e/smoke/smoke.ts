@@ -53,6 +53,8 @@ class Smoke {
   readonly #product: Product;
   readonly #observer = new Observer();
   readonly #dead = new Set<string>();
+  /** By ShardAssignment name. */
+  readonly #pins = new Map<string, string>();
   readonly #problems: string[] = [];
 
   constructor(options: SmokeOptions) {
@@ -140,7 +142,7 @@ class Smoke {
     await this.#product.apply('samples/01-quickstart/10-nodes.yaml');
     const victim = await this.#product.startNodes(NAMESPACE, ['node-2'], { leaseSeconds });
     await this.#product.startNodes(NAMESPACE, ['node-1', 'node-3', 'node-4', 'node-5'], { leaseSeconds });
-    await this.#allReady(['node-1', 'node-2', 'node-3', 'node-4', 'node-5']);
+    await this.#product.nodesReady(NAMESPACE, ['node-1', 'node-2', 'node-3', 'node-4', 'node-5']);
     const started = Date.now();
     await this.#product.apply('samples/01-quickstart/20-shardset.yaml');
     await this.#until(
@@ -159,7 +161,7 @@ class Smoke {
     const nodes = (await this.#nodes()).filter(
       ({ metadata, spec }) => spec.scheduling !== 'Drain' && !this.#dead.has(metadata.name),
     );
-    const atLeast = movesAtLeast(before, nodes);
+    const atLeast = movesAtLeast(before, this.#pins, nodes);
     const moved = () =>
       [...this.#observer.owners()].filter(([shard, owner]) => before.get(shard) !== owner).length;
     await this.#until(what, () => this.#observer.settled() && moved() >= atLeast);
@@ -193,7 +195,7 @@ spec: {weight: 2, region: eu-central, zone: eu-central-1c, endpoint: "https://${
       { signal: this.#options.signal },
     );
     await this.#product.startNodes(NAMESPACE, [node], { leaseSeconds });
-    await this.#allReady([node]);
+    await this.#product.nodesReady(NAMESPACE, [node]);
   }
 
   /** Pins a shard of the fullest node to the emptiest, by YAML, so that nothing else has to move. */
@@ -204,7 +206,8 @@ spec: {weight: 2, region: eu-central, zone: eu-central-1c, endpoint: "https://${
     );
     const target = byLoad[0] as string;
     const shard = this.#observer.ownedBy(byLoad[2] as string)[0]?.spec.shardId as string;
-    const result = await this.#step(`orders.${shard} is pinned to ${target}`, async () => {
+    this.#pins.set(`orders.${shard}`, target);
+    return await this.#step(`orders.${shard} is pinned to ${target}`, async () => {
       await applyManifest(
         this.#product.kube,
         `apiVersion: meshkit.omnirelay.io/v1alpha1
@@ -219,7 +222,6 @@ spec: {shardSet: orders, shardId: "${shard}", owner: {pinned: ${target}}, change
         () => this.#observer.shards.get(`orders.${shard}`)?.status?.owner === target,
       );
     });
-    return { ...result, lowerBound: 1 };
   }
 
   #mustMove(...steps: { what: string; moves: number; lowerBound: number; hops: Hop[] }[]): void {
@@ -290,19 +292,6 @@ spec: {shardSet: orders, shardId: "${shard}", owner: {pinned: ${target}}, change
     return (await this.#product.kube.listAll(MESH_NODES, { namespace: NAMESPACE })).items;
   }
 
-  async #allReady(names: string[]): Promise<void> {
-    const deadline = Date.now() + STEP_DEADLINE_MS;
-    const isReady = (node: MeshNode) =>
-      node.status?.conditions?.some(({ type, status }) => type === 'Ready' && status === 'True') ?? false;
-    while (true) {
-      const ready = (await this.#nodes()).filter(isReady).map(({ metadata }) => metadata.name);
-      const missing = names.filter((name) => !ready.includes(name));
-      if (missing.length === 0) return;
-      if (Date.now() > deadline) throw new Error(`not ready: ${missing.join(', ')}`);
-      await this.#pause(100);
-    }
-  }
-
   #until(what: string, done: () => boolean): Promise<void> {
     return this.#observer.until(what, done, STEP_DEADLINE_MS, this.#options.signal);
   }
@@ -314,13 +303,17 @@ spec: {shardSet: orders, shardId: "${shard}", owner: {pinned: ${target}}, change
 }
 
 /** The fewest moves that lead from these owners to a fair share on each of these nodes, whatever planner does it. */
-function movesAtLeast(owners: ReadonlyMap<string, string>, nodes: readonly MeshNode[]): number {
+function movesAtLeast(
+  owners: ReadonlyMap<string, string>,
+  pins: ReadonlyMap<string, string>,
+  nodes: readonly MeshNode[],
+): number {
   return lowerBound({
     strategy: 'Rendezvous',
     locality: 'None',
     loadBound: LOAD_BOUND,
     rebalance: true,
-    shards: [...owners].map(([id, owner]) => ({ id, owner, capacity: 1 })),
+    shards: [...owners].map(([id, owner]) => ({ id, owner, capacity: 1, pinned: pins.get(id) })),
     nodes: nodes.map(({ metadata, spec }) => ({
       name: metadata.name,
       weight: spec.weight ?? 1,

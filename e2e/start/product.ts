@@ -4,6 +4,8 @@ import { applyManifest, installManifests } from '@meshkit/crds/install';
 import type { KubeClient } from '@meshkit/crds/kube-client';
 import { kubeFromString } from '@meshkit/crds/kube-config';
 import { silentLog } from '@meshkit/crds/log';
+import { MESH_NODES } from '@meshkit/crds/resource';
+import type { MeshNode } from '@meshkit/shards/records';
 import { parse, stringify } from 'yaml';
 import type { ControlPlane } from '../control-plane/control-plane.ts';
 import { Child, freePort, projectRoot } from './child.ts';
@@ -97,6 +99,19 @@ export class Product {
     ]);
   }
 
+  /** Waits until the operator has found these MeshNodes ready; 30 s at most. */
+  async nodesReady(namespace: string, names: readonly string[]): Promise<void> {
+    const deadline = performance.now() + 30_000;
+    for (;;) {
+      const { items } = await this.kube.listAll(MESH_NODES, { namespace, signal: this.#signal });
+      const ready = new Set(items.filter(isReady).map(({ metadata }) => metadata.name));
+      const missing = names.filter((name) => !ready.has(name));
+      if (missing.length === 0) return;
+      if (performance.now() > deadline) throw new Error(`not ready within 30 s: ${missing.join(', ')}`);
+      await new Promise((resolve) => setTimeout(resolve, 50));
+    }
+  }
+
   /** Applies a YAML file (path from the project's root), as `kubectl apply --server-side` would. */
   async apply(path: string): Promise<void> {
     await applyManifest(this.kube, await readFile(join(projectRoot, path), 'utf8'), { signal: this.#signal });
@@ -183,4 +198,8 @@ export class Product {
     this.#children.push(child);
     return child;
   }
+}
+
+function isReady(node: MeshNode): boolean {
+  return node.status?.conditions?.some(({ type, status }) => type === 'Ready' && status === 'True') ?? false;
 }
