@@ -1,8 +1,8 @@
 import { Informer, type InformerOptions } from '@meshkit/crds/informer';
 import type { Log } from '@meshkit/crds/log';
 import { MESH_NODES, type Resource, SHARD_ASSIGNMENTS, SHARD_SETS } from '@meshkit/crds/resource';
-import { poolNamespace } from '@meshkit/shards/candidates';
 import type { Clock } from '@meshkit/shards/clock';
+import { owningNodes } from '@meshkit/shards/owning-nodes';
 import type { KubeObject, MeshNode, ShardAssignment, ShardSet } from '@meshkit/shards/records';
 import type {
   OwningNode,
@@ -79,24 +79,10 @@ export class KubernetesRepository implements ShardRepository {
   }
 
   async nodes(namespace?: string): Promise<OwningNode[]> {
-    const owned = this.#ownedByNode();
-    return this.#nodes
+    const nodes = this.#nodes
       .list()
-      .filter(({ metadata }) => namespace === undefined || metadata.namespace === namespace)
-      .map((node) => ({ node, shards: owned.get(placeOf(node.metadata.namespace, node.metadata.name)) ?? 0 }))
-      .sort((a, b) => (orderOf(a.node) < orderOf(b.node) ? -1 : 1));
-  }
-
-  /** Node names are unique within a namespace only, so an owner is looked up in the pool of its shard's set. */
-  #ownedByNode(): Map<string, number> {
-    const owned = new Map<string, number>();
-    for (const { metadata, spec, status } of this.#store.values()) {
-      if (status?.owner === undefined) continue;
-      const set = this.#sets.get(`${metadata.namespace}/${spec.shardSet}`);
-      const node = placeOf(set ? poolNamespace(set) : metadata.namespace, status.owner);
-      owned.set(node, (owned.get(node) ?? 0) + 1);
-    }
-    return owned;
+      .filter(({ metadata }) => namespace === undefined || metadata.namespace === namespace);
+    return owningNodes(nodes, this.#store.values(), (place, name) => this.#sets.get(`${place}/${name}`));
   }
 
   #versionVector(namespaces: Iterable<string>): VersionVector {
@@ -115,13 +101,4 @@ export class KubernetesRepository implements ShardRepository {
       { name: 'ShardSets', informer: this.#sets },
     ];
   }
-}
-
-function placeOf(namespace: string | undefined, name: string): string {
-  return `${namespace}/${name}`;
-}
-
-/** NUL sorts below every character of a name. */
-function orderOf({ metadata }: KubeObject): string {
-  return `${metadata.namespace}\0${metadata.name}`;
 }

@@ -1,0 +1,161 @@
+import type { KubeConfigOptions, KubeContext } from '@meshkit/crds/kube-config';
+import { ShardError } from '@meshkit/shards/errors';
+import { GROUP } from '@meshkit/shards/records';
+import { ApiSource } from './api-source.ts';
+import { DirectSource } from './direct-source.ts';
+import { FallbackSource } from './fallback-source.ts';
+import type { ShardSource } from './shard-source.ts';
+import type { Surroundings } from './surroundings.ts';
+
+export const MODES = ['auto', 'api', 'direct'] as const;
+export type Mode = (typeof MODES)[number];
+
+/** The flags that say whom to ask, and as whom. */
+export interface ConnectionFlags {
+  mode: Mode;
+  server?: string;
+  certificateAuthority?: string;
+  insecureSkipTlsVerify?: boolean;
+  token?: string;
+  kubeconfig?: string;
+  context?: string;
+  as?: string;
+  verbose?: boolean;
+}
+
+export interface Connection {
+  source: ShardSource;
+  /** Of the kubeconfig's context, `default` without one. */
+  namespace: string;
+}
+
+/** In a kubeconfig: `clusters[].cluster.extensions[]` of this name, with `{server, certificateAuthorityData?}`. */
+const EXTENSION = GROUP;
+const USER_AGENT = 'kubectl-mesh';
+
+/**
+ * Decides whom to ask. `api`: the MeshKit API server of --server, MESHKIT_SERVER or the kubeconfig's extension.
+ * `direct`: Kubernetes. `auto`: the API server where one is configured and a token for it is at hand, else Kubernetes;
+ * and Kubernetes too when the API server's port refuses the connection, but never after an answer.
+ */
+export async function connect(flags: ConnectionFlags, around: Surroundings): Promise<Connection> {
+  const { mode, verbose } = flags;
+  if (mode === 'api' && flags.as !== undefined) {
+    throw usage('--as works with --mode direct: the API server believes nobody who says to be somebody else');
+  }
+  const note = async (text: string) => around.stderr.write(`note: ${text}\n`);
+  const context = loadContext(flags, around);
+  const namespace = context?.namespace ?? 'default';
+  const direct = (): ShardSource => new DirectSource(around.connectKube(kubeOptions(flags, around)), note);
+  if (mode === 'direct' || flags.as !== undefined) return { source: direct(), namespace };
+
+  const api = await apiOf(flags, context, around);
+  if (api.missing) {
+    if (mode === 'api') throw api.missing;
+    // Without an API server, direct is the ordinary way and needs no words; without a token it is a surprise.
+    if (verbose || api.missing.code === 'unauthenticated') {
+      await note(`reading from Kubernetes itself (--mode direct): ${api.missing.message}`);
+    }
+    return { source: direct(), namespace };
+  }
+  const source = new ApiSource(around.connectApi({ ...api, userAgent: USER_AGENT }));
+  if (mode === 'api') return { source, namespace };
+  const refused = async () => {
+    await note(`${api.server} refuses connections; reading from Kubernetes itself (--mode direct)`);
+    return direct();
+  };
+  return { source: new FallbackSource(source, refused), namespace };
+}
+
+/** A token that is meant for the API server never goes to Kubernetes, unless direct mode was asked for. */
+function kubeOptions(
+  { mode, token, as, kubeconfig, context }: ConnectionFlags,
+  { env }: Surroundings,
+): KubeConfigOptions {
+  return {
+    kubeconfig,
+    context,
+    env,
+    as,
+    token: mode === 'direct' ? token : undefined,
+    userAgent: USER_AGENT,
+  };
+}
+
+interface Extension {
+  server?: string;
+  certificateAuthorityData?: string;
+}
+
+/** Who names server and token needs no kubeconfig, so an unusable one that was not asked for is no obstacle. */
+function loadContext(flags: ConnectionFlags, around: Surroundings): KubeContext | undefined {
+  const { kubeconfig, context, mode, token } = flags;
+  const server = flags.server || around.env.MESHKIT_SERVER;
+  const optional = mode !== 'direct' && server && token !== undefined && !kubeconfig && !context;
+  try {
+    return around.loadContext({ kubeconfig, context, env: around.env });
+  } catch (error) {
+    if (optional && error instanceof ShardError) return undefined;
+    throw error;
+  }
+}
+
+type Api =
+  | { missing: ShardError }
+  | { missing?: undefined; server: string; token: string; ca?: string; insecureSkipTlsVerify?: boolean };
+
+async function apiOf(
+  flags: ConnectionFlags,
+  context: KubeContext | undefined,
+  around: Surroundings,
+): Promise<Api> {
+  const extension = (context?.extensions.get(EXTENSION) ?? {}) as Extension;
+  const server = flags.server || around.env.MESHKIT_SERVER || extension.server;
+  if (!server) {
+    const where = `give --server, set MESHKIT_SERVER, or put an extension ${EXTENSION} into the kubeconfig's cluster`;
+    return { missing: new ShardError('invalidArgument', `no API server is configured: ${where}`) };
+  }
+  const token = flags.token ?? (await bearerToken(context));
+  if (token === undefined) {
+    const how = 'give --token, e.g. --token "$(kubectl create token NAME --audience meshkit-shards)"';
+    return {
+      missing: new ShardError('unauthenticated', `the kubeconfig's user has no token for ${server}: ${how}`),
+    };
+  }
+  const ca =
+    flags.certificateAuthority === undefined
+      ? // The extension's authority vouches for its own server only.
+        server === extension.server
+        ? decoded(extension.certificateAuthorityData)
+        : undefined
+      : await readAuthority(flags.certificateAuthority, around);
+  return { server, token, ca, insecureSkipTlsVerify: flags.insecureSkipTlsVerify };
+}
+
+/** What the kubeconfig's user logs in with, plugins included; undefined for certificates and passwords. */
+async function bearerToken(context: KubeContext | undefined): Promise<string | undefined> {
+  if (!context) return undefined;
+  try {
+    const { authorization } = await context.credentials.current();
+    return authorization?.startsWith('Bearer ') ? authorization.slice('Bearer '.length) : undefined;
+  } finally {
+    context.credentials.close();
+  }
+}
+
+async function readAuthority(path: string, around: Surroundings): Promise<string> {
+  try {
+    return await around.readFile(path);
+  } catch (error) {
+    const why = error instanceof Error ? error.message : String(error);
+    throw usage(`--certificate-authority ${path}: ${why}`);
+  }
+}
+
+function decoded(base64: string | undefined): string | undefined {
+  return base64 === undefined ? undefined : Buffer.from(base64, 'base64').toString();
+}
+
+function usage(message: string): ShardError {
+  return new ShardError('invalidArgument', message);
+}

@@ -1,0 +1,87 @@
+import type { KubeClient } from '@meshkit/crds/kube-client';
+import { MESH_NODES, SHARD_ASSIGNMENTS, SHARD_SETS } from '@meshkit/crds/resource';
+import { ShardError } from '@meshkit/shards/errors';
+import { shardMatches } from '@meshkit/shards/filter';
+import { owningNodes } from '@meshkit/shards/owning-nodes';
+import type { ShardAssignment } from '@meshkit/shards/records';
+import type { ShardFilter } from '@meshkit/shards/repository';
+import { type NodeView, type ShardView, served, servedNode } from '@meshkit/shards/shard-view';
+import type { CallLimits, ListLimits, ShardSource } from './shard-source.ts';
+
+/** Kubernetes itself, through the kubeconfig: works when no API server is there, and asks for native rights. */
+export class DirectSource implements ShardSource {
+  readonly #client: Pick<KubeClient, 'get' | 'listAll' | 'close'>;
+  readonly #note: (text: string) => Promise<void>;
+
+  constructor(client: Pick<KubeClient, 'get' | 'listAll' | 'close'>, note: (text: string) => Promise<void>) {
+    this.#client = client;
+    this.#note = note;
+  }
+
+  async *pages(filter: ShardFilter, { signal, timeoutMs, limit }: ListLimits) {
+    const { namespace } = filter;
+    const fieldSelector = fieldSelectorOf(filter);
+    const { items } = await this.#client.listAll(SHARD_ASSIGNMENTS, {
+      namespace,
+      fieldSelector,
+      signal,
+      timeoutMs,
+    });
+    // What selectors cannot say is decided here, by the same code as in the API server.
+    const found = items.filter((shard) => shardMatches(filter, shard)).sort(byPlace);
+    yield found.slice(0, limit).map(served);
+  }
+
+  async get(namespace: string, name: string, limits: CallLimits): Promise<ShardView> {
+    try {
+      return served(await this.#client.get(SHARD_ASSIGNMENTS, { namespace, name }, limits));
+    } catch (error) {
+      // Kubernetes says 404 both for a missing object and for a missing kind; only the first is meant here.
+      if (!(error instanceof ShardError) || error.code !== 'notFound' || error.details.reason !== 'NotFound')
+        throw error;
+      throw new ShardError('notFound', `there is no shard ${name} in namespace ${namespace}`, {}, error);
+    }
+  }
+
+  async nodes(namespace: string | undefined, limits: CallLimits): Promise<readonly NodeView[]> {
+    const { items: nodes } = await this.#client.listAll(MESH_NODES, { namespace, ...limits });
+    const [shards, sets] = await this.#owners(namespace, limits);
+    const setOf = new Map(sets.map((set) => [`${set.metadata.namespace}/${set.metadata.name}`, set]));
+    return owningNodes(nodes, shards, (place, name) => setOf.get(`${place}/${name}`)).map(servedNode);
+  }
+
+  /** Nodes of a shared pool own shards of other namespaces, which not everybody may list. */
+  async #owners(namespace: string | undefined, limits: CallLimits) {
+    const all = async (place?: string) =>
+      Promise.all([
+        this.#client.listAll(SHARD_ASSIGNMENTS, { namespace: place, ...limits }),
+        this.#client.listAll(SHARD_SETS, { namespace: place, ...limits }),
+      ]);
+    const [shards, sets] = await all().catch(async (error: unknown) => {
+      if (namespace === undefined || !(error instanceof ShardError) || error.code !== 'scopeMissing')
+        throw error;
+      await this.#note(`SHARDS counts those of namespace ${namespace} only: you may not list the others`);
+      return all(namespace);
+    });
+    return [shards.items, sets.items] as const;
+  }
+
+  close() {
+    return this.#client.close();
+  }
+}
+
+/** The part of a filter that Kubernetes can apply (the CRD's selectableFields), so that less is transferred. */
+function fieldSelectorOf({ shardSet, owners = [], phases = [] }: ShardFilter): string | undefined {
+  const terms: string[] = [];
+  if (shardSet !== undefined) terms.push(`spec.shardSet=${shardSet}`);
+  if (owners.length === 1) terms.push(`status.owner=${owners[0]}`);
+  // Pending shards may have no status yet, and so no phase to select by.
+  if (phases.length === 1 && phases[0] !== 'Pending') terms.push(`status.phase=${phases[0]}`);
+  return terms.length > 0 ? terms.join(',') : undefined;
+}
+
+function byPlace(a: ShardAssignment, b: ShardAssignment): number {
+  const place = ({ metadata }: ShardAssignment) => `${metadata.namespace}\0${metadata.name}`;
+  return place(a) < place(b) ? -1 : 1;
+}
