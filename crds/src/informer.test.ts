@@ -345,6 +345,20 @@ describe('own writes', () => {
     await finish();
   });
 
+  test('deleting a successor that the watch has not shown yet takes the predecessor along', async () => {
+    const { informer, told, send, settle, finish } = start([node('a', '3')]);
+    await settle();
+    informer.observeDeleted(node('a', '12', { uid: 'other' }));
+    expect(informer.get('fleet/a')).toBeUndefined();
+    await send(
+      { type: 'DELETED', object: node('a', '11') },
+      { type: 'ADDED', object: node('a', '12', { uid: 'other' }) },
+      { type: 'DELETED', object: node('a', '13', { uid: 'other' }) },
+    );
+    expect(told).toEqual(['ADDED fleet/a 3', 'DELETED fleet/a 3->3']);
+    await finish();
+  });
+
   test('what was deleted but waits for finalizers comes back as what it is', async () => {
     const { informer, send, settle, finish } = start([node('a', '3')]);
     await settle();

@@ -67,6 +67,8 @@ export class Informer<T extends KubeObject> {
   #telling = false;
   /** Keys of own writes since the newest list was asked for, which need not be in it. */
   readonly #written = new Set<string>();
+  /** The newest version among them. */
+  #newestWrite = '';
   /** Own deletions since then, whose DELETED event has not come yet, by key. */
   readonly #tombstones = new Map<string, T>();
   readonly #firstList = Promise.withResolvers<void>();
@@ -91,7 +93,10 @@ export class Informer<T extends KubeObject> {
         ...selection,
         signal,
         onState: (state) => this.#connection(state),
+        // Own writes that the server has not heard of, or deletions that it never told: a restore took them back.
+        doubts: (newest) => compareVersions(this.#newestWrite, newest) > 0 || this.#tombstones.size > 0,
         onList: () => {
+          this.#newestWrite = '';
           this.#written.clear();
           this.#tombstones.clear();
         },
@@ -149,6 +154,8 @@ export class Informer<T extends KubeObject> {
     const known = this.#store.get(key);
     if (known && compareVersions(versionOf(object), versionOf(known)) <= 0) return;
     this.#written.add(key);
+    const version = versionOf(object);
+    if (compareVersions(version, this.#newestWrite) > 0) this.#newestWrite = version;
     this.#put(key, object);
     this.#tell();
   }
@@ -157,8 +164,12 @@ export class Informer<T extends KubeObject> {
   observeDeleted(object: T): void {
     const key = objectKey(object);
     const known = this.#store.get(key);
-    // Its DELETED event has come already (and perhaps a successor with another uid).
-    if (known ? known.metadata.uid !== object.metadata.uid : this.#reached(object)) return;
+    // Its DELETED event has come already, and perhaps a successor with another uid; but what is known may also be a
+    // predecessor, whose own deletion has not come yet.
+    const isOver = known
+      ? known.metadata.uid !== object.metadata.uid && !this.#isNewer(key, object)
+      : this.#reached(object);
+    if (isOver) return;
     this.#tombstones.set(key, object);
     this.#remove(key, object);
     this.#tell();
@@ -178,11 +189,13 @@ export class Informer<T extends KubeObject> {
   /** The list is the truth, but for own writes that were made after it was asked for and are newer. */
   #replace(items: readonly T[], resourceVersion: string): void {
     const listed = new Set<string>();
+    // After a restore of etcd the same version may be given to another state.
+    const restored = compareVersions(resourceVersion, this.#state.resourceVersion ?? '') < 0;
     for (const item of items) {
       const key = objectKey(item);
       listed.add(key);
       if (this.#isBuried(key, item) || (this.#written.has(key) && !this.#isNewer(key, item))) continue;
-      this.#put(key, item);
+      this.#put(key, item, restored);
     }
     for (const object of this.#store.list()) {
       const key = objectKey(object);
@@ -229,9 +242,9 @@ export class Informer<T extends KubeObject> {
     return object.metadata.uid === buried.metadata.uid && object.metadata.deletionTimestamp === undefined;
   }
 
-  #put(key: string, object: T): void {
+  #put(key: string, object: T, anyway = false): void {
     const previous = this.#store.get(key);
-    if (previous && versionOf(previous) === versionOf(object)) return;
+    if (previous && versionOf(previous) === versionOf(object) && !anyway) return;
     if (previous && previous.metadata.uid !== object.metadata.uid) {
       // Deleted and created again unseen: for whoever keeps state by uid these are two changes.
       this.#remove(key, previous);
@@ -242,11 +255,13 @@ export class Informer<T extends KubeObject> {
     this.#tombstones.delete(key);
   }
 
+  /** `object` is the last state, if it is one of the object that is held. */
   #remove(key: string, object: T): void {
     const previous = this.#store.get(key);
     if (!previous) return;
     this.#store.delete(key);
-    this.#untold.push({ type: 'DELETED', key, object, previous });
+    const last = previous.metadata.uid === object.metadata.uid ? object : previous;
+    this.#untold.push({ type: 'DELETED', key, object: last, previous });
   }
 
   #tell(): void {

@@ -19,7 +19,11 @@ class ScriptedServer {
   readonly asked: string[] = [];
   readonly timeouts: number[] = [];
 
+  /** What a look at the newest version answers. */
+  newest = '1000000';
+
   list = async (_: unknown, o: ListOptions = {}) => {
+    if (o.limit === 1) return { items: [], resourceVersion: this.newest } as never;
     this.asked.push(o.continue ? `list ${o.continue}` : 'list');
     const next = this.lists.shift();
     if (!next) throw new Error('the script has no more lists');
@@ -241,6 +245,24 @@ describe('failures', () => {
     expect(server.asked).toEqual(['list', 'watch 10', 'watch 10', 'watch 10', 'list', 'watch 7']);
     await finish(run);
   });
+
+  test.each([
+    ['was cut', reset],
+    ['ended as usual', 'closed' as const],
+  ])(
+    'a server that was restored to an older state while a watch %s is listed, not waited for',
+    async (_, end) => {
+      const server = new ScriptedServer();
+      server.lists.push(listed('300', node('a', '250')), listed('120', node('a', '110')));
+      server.watches.push(telling([{ type: 'MODIFIED', object: node('a', '301') }], end));
+      const run = start(server);
+      server.newest = '120';
+      await run.clock.advance(200);
+      expect(server.asked).toEqual(['list', 'watch 300', 'list', 'watch 120']);
+      expect(run.brief().at(-1)).toBe('REPLACED 120');
+      await finish(run);
+    },
+  );
 
   test('429: no sooner than the server asked for, at the same version', async () => {
     const server = new ScriptedServer();

@@ -1,6 +1,6 @@
 import type { Clock } from '@meshkit/shards/clock';
 import { ShardError } from '@meshkit/shards/errors';
-import type { KubeObject } from '@meshkit/shards/records';
+import { compareVersions, type KubeObject } from '@meshkit/shards/records';
 import { Backoff } from './backoff.ts';
 import { type KubeClient, listAll } from './kube-client.ts';
 import { retryAfterMs, statusOf } from './kube-error.ts';
@@ -46,15 +46,17 @@ export interface ReflectorOptions<T extends KubeObject> {
   onState?: (state: ReflectorState) => void;
   /** Called just before a list is asked for: what was written before now will be in it. */
   onList?: () => void;
+  /** Given the server's newest version: whether the consumer knows of something that only a list can settle. */
+  doubts?: (newest: string) => boolean;
   /** Milliseconds of silence until an open watch counts as dead; see WatchOptions. */
   idleTimeoutMs?: number;
 }
 
 /**
  * Follows one resource: REPLACED with a consistent list, then every change after it in order, and REPLACED again
- * whenever the server no longer has the history in between. Never skips, never repeats, never travels back (lists are
- * quorum reads). Pulls: a slow consumer slows the connection, nothing is queued. Ends only when aborted, and yields
- * nothing after that. Modelled on client-go's reflector.
+ * whenever the server no longer has the history in between, or was itself restored to an older state. Never skips,
+ * never repeats, never travels back by itself (lists are quorum reads). Pulls: a slow consumer slows the connection,
+ * nothing is queued. Ends only when aborted, and yields nothing after that. Modelled on client-go's reflector.
  */
 export async function* reflect<T extends KubeObject>(
   o: ReflectorOptions<T>,
@@ -75,6 +77,16 @@ export async function* reflect<T extends KubeObject>(
         if (signal.aborted) return;
         version = list.resourceVersion;
         yield { type: 'REPLACED', items: list.items, resourceVersion: version };
+      } else {
+        // A watch from a version that the server has yet to reach is accepted, and stays silent (Kubernetes 1.37). So
+        // before each further watch a quorum read tells whether etcd was restored to an older state.
+        const { resourceVersion: newest } = await client.list(resource, { ...selection, signal, limit: 1 });
+        if (signal.aborted) return;
+        if (compareVersions(newest, version) < 0 || o.doubts?.(newest)) {
+          o.log.info({ ...log, version, newest }, 'the server may have gone back in time, listing again');
+          version = undefined;
+          continue;
+        }
       }
       const startedAt = clock.monotonic();
       const watch = client.watch(resource, {

@@ -23,6 +23,9 @@ async function serve(items: MeshNode[], version: string, ...watches: OnWatch[]) 
   const asked: string[] = [];
   const server = await FakeApi.start((request, answer) => {
     const { query } = request;
+    // How the reflector learns the newest version before it opens a further watch.
+    if (query.get('limit') === '1')
+      return json(answer, 200, { items: [], metadata: { resourceVersion: '1000' } });
     if (!query.has('watch')) {
       asked.push('list');
       return json(answer, 200, { items, metadata: { resourceVersion: version } });
