@@ -125,10 +125,10 @@ class RealControlPlane implements ControlPlane {
       spec: { audiences: options.audiences, expirationSeconds: options.expirationSeconds },
     });
     if (answer.status !== 201) {
-      const { message } = answer.body as { message?: string };
+      const { message } = JSON.parse(answer.body) as { message?: string };
       throw new Error(`no token for ServiceAccount ${namespace}/${name}: ${message ?? answer.status}`);
     }
-    const { token } = (answer.body as { status: { token: string } }).status;
+    const { token } = (JSON.parse(answer.body) as { status: { token: string } }).status;
     const user = `system:serviceaccount:${namespace}:${name}`;
     return kubeconfigYaml({
       server: this.url,
@@ -152,10 +152,10 @@ class RealControlPlane implements ControlPlane {
     const answer = await this.#etcd.call('POST', '/v3/kv/range', {
       key: Buffer.from('/').toString('base64'),
     });
-    const { header } = answer.body as { header: { revision: string } };
+    const { header } = JSON.parse(answer.body) as { header: { revision: string } };
     const compaction = { revision: header.revision, physical: true };
     const { status, body } = await this.#etcd.call('POST', '/v3/kv/compaction', compaction, 30_000);
-    if (status !== 200) throw new Error(`etcd refused the compaction: ${JSON.stringify(body)}`);
+    if (status !== 200) throw new Error(`etcd refused the compaction: ${body}`);
     await this.#cycle(['kube-apiserver'], 0);
   }
 
@@ -223,7 +223,7 @@ class RealControlPlane implements ControlPlane {
       try {
         const { status, body } = await this.#api.call('GET', '/readyz', undefined, 2_000);
         if (status === 200) return;
-        last = `/readyz says ${status}: ${String(body).slice(0, 300)}`;
+        last = `/readyz says ${status}: ${body.slice(0, 300)}`;
       } catch (error) {
         last = error instanceof Error ? error.message : String(error);
       }

@@ -194,10 +194,7 @@ describe('over a restart', () => {
     await kubectl('create configmap survivor');
     const before = plane.url;
     const restarted = plane.restart({ downMs: 1_500 });
-    await eventually(
-      async () => (await kubectl('get --raw /version')).stderr.includes('connection refused'),
-      5_000,
-    );
+    await eventually(async () => (await kubectl('get --raw /version')).stderr.includes('was refused'), 5_000);
     await restarted;
     expect(plane.url).toBe(before);
     expect((await kubectl('get configmap survivor -o name')).stdout).toBe('configmap/survivor\n');
@@ -214,9 +211,9 @@ describe('over a restart', () => {
     const api = new AdminApi({ url: plane.url, ca, token: users[0].user.token });
     const watch = `/api/v1/configmaps?watch=1&timeoutSeconds=1&resourceVersion=${created.metadata.resourceVersion}`;
     try {
-      expect(JSON.stringify(await api.call('GET', watch))).toContain('"name\\":\\"new\\"');
+      expect((await api.call('GET', watch)).body).toContain('"name":"new"');
       await plane.compactEtcd();
-      expect(JSON.stringify(await api.call('GET', watch))).toContain('\\"code\\":410');
+      expect((await api.call('GET', watch)).body).toContain('"code":410');
     } finally {
       await api.close();
     }
