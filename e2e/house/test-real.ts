@@ -11,7 +11,7 @@ import { ensureBinaries } from '../control-plane/ensure-binaries.ts';
  * A skipped test is a failure here. Arguments are handed on to vitest.
  */
 const say = (line: string) => void process.stderr.write(`${line}\n`);
-const vitest = fileURLToPath(import.meta.resolve('vitest/vitest.mjs'));
+const vitest = join(fileURLToPath(import.meta.resolve('vitest/package.json')), '..', 'vitest.mjs');
 
 /** Resolves to the exit code; Ctrl-C in a terminal reaches vitest by itself, so it is only waited for. */
 function runVitest(report: string): Promise<number> {
