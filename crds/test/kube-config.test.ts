@@ -207,6 +207,15 @@ describe('who asks', () => {
     ]);
   });
 
+  test('an OpenID Connect user, by client-node', async () => {
+    const api = await serve((_, answer) => json(answer, 200, ok));
+    const part = (content: object) => Buffer.from(JSON.stringify(content)).toString('base64url');
+    const token = `${part({ alg: 'none' })}.${part({ exp: Date.now() / 1000 + 3600 })}.c2ln`;
+    const client = keep(api.client({ 'auth-provider': { name: 'oidc', config: { 'id-token': token } } }));
+    await get(client);
+    expect(api.received[0]?.headers.authorization).toBe(`Bearer ${token}`);
+  });
+
   test('a token file that is not there', async () => {
     const api = await serve((_, answer) => json(answer, 200, ok));
     const client = keep(api.client({ tokenFile: join(folder, 'none') }));
