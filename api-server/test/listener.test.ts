@@ -1,0 +1,118 @@
+import { connect as connectTcp } from 'node:net';
+import { connect as connectTls } from 'node:tls';
+import { systemClock } from '@meshkit/crds/clock';
+import fastify, { type FastifyInstance } from 'fastify';
+import { afterEach, beforeEach, describe, expect, it } from 'vitest';
+import { type Listener, listenTls } from '../src/listener.ts';
+import { readCertificate } from '../src/tls-files.ts';
+import { Wire } from './exchange.ts';
+import { CA, TLS } from './running-server.ts';
+
+describe('listener', () => {
+  let app: FastifyInstance;
+  let listener: Listener;
+  let release: () => void;
+
+  beforeEach(async () => {
+    const held = Promise.withResolvers<void>();
+    release = held.resolve;
+    app = fastify();
+    app.get('/', async (request) => ({ version: request.raw.httpVersion }));
+    app.get('/slow', async () => {
+      await held.promise;
+      return { done: true };
+    });
+    listener = await listenTls(app, { host: '127.0.0.1', port: 0 }, await readCertificate(TLS), systemClock);
+  });
+
+  afterEach(async () => {
+    release();
+    await listener.close(0);
+  });
+
+  /** What comes back for these bytes over HTTP/1.1. */
+  async function raw(bytes: string): Promise<string> {
+    const { promise, resolve, reject } = Promise.withResolvers<string>();
+    const socket = connectTls({
+      host: '127.0.0.1',
+      port: Number(new URL(listener.url).port),
+      ca: CA,
+      ALPNProtocols: ['http/1.1'],
+    });
+    let text = '';
+    socket.on('data', (chunk) => {
+      text += chunk;
+    });
+    socket.on('close', () => resolve(text));
+    socket.on('error', reject);
+    socket.write(bytes);
+    return promise;
+  }
+
+  it('speaks HTTP/2, and HTTP/1.1 to those who cannot', async () => {
+    const wire = new Wire(listener.url);
+    expect((await wire.get('/')).body).toEqual({ version: '2.0' });
+    wire.close();
+    expect(await raw('GET / HTTP/1.1\r\nHost: a\r\nConnection: close\r\n\r\n')).toContain(
+      '{"version":"1.1"}',
+    );
+  });
+
+  it.each([
+    ['nonsense\r\n\r\n', 400, 'invalidArgument'],
+    [`GET / HTTP/1.1\r\nHost: a\r\nX: ${'a'.repeat(70_000)}\r\n\r\n`, 431, 'headersTooLarge'],
+  ])('answers what is not a request with a problem: %.20s', async (bytes, status, code) => {
+    const [head = '', body = ''] = (await raw(bytes)).split('\r\n\r\n');
+    expect(head).toMatch(new RegExp(`^HTTP/1.1 ${status} `));
+    expect(head).toContain('content-type: application/problem+json');
+    expect(JSON.parse(body)).toMatchObject({ status, code });
+  });
+
+  it('takes large headers over HTTP/2, for the surface to refuse with an answer', async () => {
+    const wire = new Wire(listener.url);
+    expect((await wire.get('/', undefined, { x: 'a'.repeat(40_000) })).status).toBe(200);
+    wire.close();
+  });
+
+  it('lets requests under way finish, refuses new ones, and ends idle connections at once', async () => {
+    const wire = new Wire(listener.url);
+    const slow = wire.get('/slow');
+    await wire.get('/');
+    const goaway = new Promise((resolve) => wire.session.once('goaway', resolve));
+    const closed = listener.close(10_000);
+    await goaway;
+    await expect(wire.get('/')).rejects.toThrow();
+    const refused = new Promise<string>((resolve) => {
+      connectTcp({ host: '127.0.0.1', port: Number(new URL(listener.url).port) }).on('error', (error) =>
+        resolve(error.message),
+      );
+    });
+    expect(await refused).toContain('ECONNREFUSED');
+    release();
+    expect(await slow).toMatchObject({ status: 200, body: { done: true } });
+    await closed;
+  });
+
+  it('cuts off what does not finish in time', async () => {
+    const wire = new Wire(listener.url);
+    const slow = wire.get('/slow').then(
+      ({ status }) => (Number.isNaN(status) ? 'cut' : 'answered'),
+      () => 'cut',
+    );
+    await wire.get('/');
+    await listener.close(50);
+    expect(await slow).toBe('cut');
+  });
+});
+
+describe('certificate files', () => {
+  it.each([
+    [{ cert: '/does/not/exist.crt', key: TLS.key }, '--tls-cert /does/not/exist.crt: there is no such file'],
+    [{ cert: TLS.cert, key: '/does/not/exist.key' }, '--tls-key /does/not/exist.key: there is no such file'],
+    [{ cert: TLS.key, key: TLS.key }, /--tls-cert .* and --tls-key .* cannot be used: /],
+  ])('says in one line what is wrong: %j', async (files, message) => {
+    const refusal = readCertificate(files);
+    await expect(refusal).rejects.toThrow(message);
+    await expect(refusal).rejects.toMatchObject({ code: 'invalidArgument' });
+  });
+});
