@@ -57,6 +57,13 @@ export const CONFIG = z.object({
     .regex(NAME, 'must be the name of a namespace')
     .default('meshkit-system')
     .describe('Where the leader Lease lives.'),
+  watchNamespace: z
+    .string()
+    .regex(NAME, 'must be the name of a namespace')
+    .optional()
+    .describe(
+      'Serve this namespace alone, with rights in it alone; shared pools of nodes need all. Absent: all.',
+    ),
   leaseName: z
     .string()
     .regex(NAME, 'must be the name of a Lease')

@@ -49,6 +49,7 @@ async function operate(config: OperatorConfig): Promise<number> {
       client,
       namespace: config.namespace,
       leaseName: config.leaseName,
+      watchNamespace: config.watchNamespace,
       leaseDurationMs: config.leaseDuration,
       identity: config.identity ?? `${hostname()}_${process.pid}_${randomBytes(4).toString('hex')}`,
       listen: config.listen,

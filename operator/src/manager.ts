@@ -22,6 +22,8 @@ export interface ManagerOptions {
   /** Of the leader Lease. */
   namespace: string;
   leaseName: string;
+  /** Serve this namespace alone; absent: all. */
+  watchNamespace?: string;
   leaseDurationMs: number;
   identity: string;
   listen: { host: string; port: number };
@@ -72,18 +74,19 @@ export class Manager {
       processMetrics: options.processMetrics,
     });
     const base = { client, clock, random, log };
+    const watched = { ...base, namespace: options.watchNamespace };
     this.#sets = new Informer({
-      ...base,
+      ...watched,
       resource: SHARD_SETS,
       indexes: { pool: (set) => [poolNamespace(set) ?? ''] },
     });
     this.#shards = new Informer({
-      ...base,
+      ...watched,
       resource: SHARD_ASSIGNMENTS,
       indexes: { set: (shard) => [setKey(shard)] },
     });
     this.#nodes = new Informer({
-      ...base,
+      ...watched,
       resource: MESH_NODES,
       indexes: { namespace: (node) => [node.metadata.namespace ?? ''] },
     });
@@ -244,6 +247,7 @@ export class Manager {
     const events = reflect<Lease>({
       client,
       resource: LEASES,
+      namespace: this.#options.watchNamespace,
       clock,
       random,
       log,
