@@ -2,7 +2,7 @@ import { lowerBound } from '@meshkit/shards/lower-bound';
 import type { PlacementInput, PlacementNode, PlacementShard } from '@meshkit/shards/placement';
 import type { Subject } from './placement-subjects.ts';
 
-export const LOAD_BOUND = '1.05';
+const LOAD_BOUND = '1.05';
 
 export function placementInput(
   shards: readonly PlacementShard[],

@@ -1,7 +1,7 @@
 import { cpus, totalmem } from 'node:os';
 
 /** What every benchmark hands back; the last line of `npm run bench -- NAME --json` on stdout. */
-export interface Report {
+interface Report {
   bench: string;
   /** Every figure is within what the issues ask for. */
   ok: boolean;

@@ -15,13 +15,28 @@ function levelIndex({ shares }: Board, node: number, load: number): number {
   return load <= shares.floor[node]! ? 0 : load <= shares.ceil[node]! ? 1 : load <= shares.cap[node]! ? 2 : 3;
 }
 
+/** One step of rule 2. */
+export interface Allocation {
+  shard: number;
+  to: number;
+}
+
 /**
- * Rule 2: the node for a shard that has none. The best score among the nodes that stay within floor(m) with it;
- * none: within ceil(m); none: within the cap; none: the node that is relatively least loaded with it.
- * Preferred locality comes before the level: the shard's zone is filled to the cap before another is looked at.
- * NOWHERE only when no node is allowed.
+ * Rule 2: a node for each of the shards that have none, in the order given. The best score among the nodes that stay
+ * within floor(m) with it; none: within ceil(m); none: within the cap; none: the node that is relatively least
+ * loaded with it. Preferred locality comes before the level: the shard's zone is filled to the cap before another is
+ * looked at. Each allocation is yielded before it is made on the board. Every shard has a node that it may be on.
  */
-export function allocate(board: Board, shard: number, required: boolean): number {
+export function* allocate(board: Board, shards: Iterable<number>, required: boolean): Generator<Allocation> {
+  for (const shard of shards) {
+    const best = bestWithinCap(board, shard, required);
+    const to = best === NOWHERE ? leastLoaded(board, shard, required) : best;
+    yield { shard, to };
+    board.put(shard, to);
+  }
+}
+
+function bestWithinCap(board: Board, shard: number, required: boolean): number {
   const { loads, weights, draws } = board;
   const { floor, ceil, cap } = board.shares;
   const capacity = board.capacities[shard]!;
@@ -42,7 +57,7 @@ export function allocate(board: Board, shard: number, required: boolean): number
       bestCost = nodeCost;
     }
   }
-  return best === NOWHERE ? leastLoaded(board, shard, required) : best;
+  return best;
 }
 
 function leastLoaded({ loads, weights, ...board }: Board, shard: number, required: boolean): number {

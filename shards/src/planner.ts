@@ -47,13 +47,9 @@ export class Planner {
   /** Each decision of rules 2 and 3, yielded before it is made on the board. */
   *decisions(): Generator<Decision> {
     const { board, tenures } = this;
-    const required = this.#input.locality === 'Required';
-    for (const shard of this.#orphans()) {
-      const tenure = tenures[shard]!;
-      if (tenure.kind !== 'orphan') continue;
-      const to = allocate(board, shard, required);
-      yield { shard, to, cause: tenure.cause };
-      board.put(shard, to);
+    const causes = this.#orphans();
+    for (const { shard, to } of allocate(board, causes.keys(), this.#input.locality === 'Required')) {
+      yield { shard, to, cause: causes.get(shard)! };
     }
     if (!this.#input.rebalance || this.#input.strategy === 'Static') return;
     const isMovable = (shard: number) =>
@@ -105,17 +101,20 @@ export class Planner {
    * the failures alone, or some of the drains too, leaves the rest of the plan as it was. Within each the hardest to
    * place come first, those with a locality, then the larger, then by id, so that rule 3 has nothing to put right.
    */
-  #orphans(): number[] {
+  #orphans(): Map<number, MoveCause> {
     const { shards, capacities } = this.board;
+    const causes = new Map<number, MoveCause>();
+    this.tenures.forEach((tenure, shard) => {
+      if (tenure.kind === 'orphan') causes.set(shard, tenure.cause);
+    });
     const rank = (shard: number) => {
-      const tenure = this.tenures[shard]!;
-      const isUrgent = tenure.kind === 'orphan' && tenure.cause === 'Unowned';
       const hasHint = this.#input.locality !== 'None' && shards[shard]!.locality !== undefined;
-      return (isUrgent ? 0 : 2) + (hasHint ? 0 : 1);
+      return (causes.get(shard) === 'Unowned' ? 0 : 2) + (hasHint ? 0 : 1);
     };
-    return [...shards.keys()]
-      .filter((shard) => this.tenures[shard]!.kind === 'orphan')
-      .sort((a, b) => rank(a) - rank(b) || capacities[b]! - capacities[a]! || a - b);
+    const order = [...causes.keys()].sort(
+      (a, b) => rank(a) - rank(b) || capacities[b]! - capacities[a]! || a - b,
+    );
+    return new Map(order.map((shard) => [shard, causes.get(shard)!]));
   }
 
   #loads(): NodeLoad[] {
