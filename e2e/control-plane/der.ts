@@ -15,7 +15,7 @@ const TAG = {
 };
 
 /** Any element: tag, definite length (X.690 8.1.3), then the content. */
-export function element(tag: number, ...content: readonly Der[]): Der {
+function element(tag: number, ...content: readonly Der[]): Der {
   const body = Buffer.concat(content);
   if (body.length < 0x80) return Buffer.concat([Buffer.from([tag, body.length]), body]);
   const length = Buffer.from(evenHex(body.length.toString(16)), 'hex');

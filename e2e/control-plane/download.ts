@@ -23,7 +23,7 @@ export interface DownloadOptions {
 }
 
 /** The server answered, and the answer is no. */
-export class HttpError extends Error {
+class HttpError extends Error {
   readonly status: number;
 
   constructor(url: string, status: number) {
@@ -33,7 +33,7 @@ export class HttpError extends Error {
 }
 
 /** What came is not what was announced. */
-export class ChecksumError extends Error {}
+class ChecksumError extends Error {}
 
 /** A small text file. Proxies are taken from the environment, as by curl. */
 export async function downloadText(url: string, options: DownloadOptions = {}): Promise<string> {

@@ -12,7 +12,7 @@ const Index = z.object({
   releases: z.record(z.string(), z.record(z.string(), z.object({ hash: z.string(), selfLink: z.url() }))),
 });
 
-export interface Archive {
+interface Archive {
   version: string;
   url: string;
   /** Hex. */
@@ -28,7 +28,7 @@ export interface ArchiveRequest {
 }
 
 /** Picks the archive from the index; throws a sentence that says what the index has instead. */
-export function chooseArchive(index: string, wanted: ArchiveRequest): Archive {
+function chooseArchive(index: string, wanted: ArchiveRequest): Archive {
   const parsed = Index.safeParse(parse(index));
   if (!parsed.success)
     throw new Error(`the envtest index is not what it should be: ${z.prettifyError(parsed.error)}`);

@@ -81,6 +81,8 @@ class RealControlPlane implements ControlPlane {
   readonly #api: AdminApi;
   readonly #etcd: AdminApi;
   readonly #stopping = new AbortController();
+  /** Whether the last start or restart has come to its end: what happens before that, it reports itself. */
+  #serving = false;
   #stopped: Promise<void> | undefined;
 
   constructor(parts: PlaneParts) {
@@ -102,6 +104,7 @@ class RealControlPlane implements ControlPlane {
     const began = performance.now();
     for (const name of SERVERS) await this.#start(name);
     await this.#ready(signal);
+    this.#serving = true;
     const seconds = ((performance.now() - began) / 1000).toFixed(1);
     this.#parts.log(`Kubernetes ${this.version} is ready at ${this.url} after ${seconds} s`);
   }
@@ -181,6 +184,7 @@ class RealControlPlane implements ControlPlane {
   }
 
   async #cycle(names: readonly ServerName[], downMs: number): Promise<void> {
+    this.#serving = false;
     // kube-apiserver asked politely waits up to a minute for open watches, so it is killed; etcd is asked.
     for (const name of names.toReversed()) {
       await this.#servers.get(name)?.stop(name === 'etcd' ? ETCD_GRACE_MS : 0);
@@ -188,6 +192,7 @@ class RealControlPlane implements ControlPlane {
     await systemClock.sleep(downMs, this.#stopping.signal);
     for (const name of names) await this.#start(name);
     await this.#ready();
+    this.#serving = true;
   }
 
   async #start(name: ServerName): Promise<void> {
@@ -207,7 +212,8 @@ class RealControlPlane implements ControlPlane {
     });
     this.#servers.set(name, server);
     void server.ended.then((ending) => {
-      if (!server.stopping) log(`${name} ended unexpectedly: ${ending} (its log: ${server.logFile})`);
+      if (this.#serving && !server.stopping)
+        log(`${name} ended unexpectedly: ${ending} (its log: ${server.logFile})`);
     });
     await ward.add(server);
   }
