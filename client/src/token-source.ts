@@ -35,7 +35,9 @@ export class TokenReader {
   async renewed(refused: string): Promise<string | undefined> {
     this.#known = undefined;
     const token = await this.read();
-    return token === refused ? undefined : token;
+    if (token !== refused) return token;
+    this.#known = undefined;
+    return undefined;
   }
 
   async #obtain(): Promise<string> {
