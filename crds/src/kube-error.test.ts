@@ -66,13 +66,18 @@ describe('no answer', () => {
     ['ENOTFOUND', 'Is the server in the kubeconfig right?'],
     ['DEPTH_ZERO_SELF_SIGNED_CERT', 'Is the certificate-authority'],
     ['ERR_TLS_CERT_ALTNAME_INVALID', 'Is the certificate-authority'],
-    ['ECONNRESET', 'Try again later.'],
+    ['EPIPE', 'Try again later.'],
   ])('%s says what to look at', (code, hint) => {
     const error = connectionError(CALL, Object.assign(new Error('words of Node'), { code }));
     expect(error.code).toBe('unavailable');
     expect(error.message).toContain(`${PREFIX} words of Node. `);
     expect(error.message).toContain(hint);
     expect(statusOf(error)).toBeUndefined();
+  });
+
+  test('a connection that was cut is called so', () => {
+    const error = connectionError(CALL, Object.assign(new Error('aborted'), { code: 'ECONNRESET' }));
+    expect(error.message).toBe(`${PREFIX} the connection was cut. Try again later.`);
   });
 
   test('an error without words is named by its code', () => {

@@ -113,7 +113,9 @@ function codeOf(error: unknown): string {
 export function connectionError(call: CallSite, error: unknown): ShardError {
   if (error instanceof ShardError) return error;
   const code = codeOf(error);
-  const message = error instanceof Error ? error.message || code : String(error);
+  const words = error instanceof Error ? error.message || code : String(error);
+  // Node has three wordings for it ("aborted" among them), and none says it.
+  const message = code === 'ECONNRESET' ? 'the connection was cut' : words;
   const hint = DISTRUST.test(code)
     ? 'Is the certificate-authority in the kubeconfig the one of this server?'
     : (CONNECTION_ADVICE[code] ?? 'Try again later.');

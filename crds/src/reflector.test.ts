@@ -317,6 +317,34 @@ describe('failures', () => {
     await finish(run);
   });
 
+  test('a watch that was open for a while has worked: the next failure waits as the first one did', async () => {
+    const server = new ScriptedServer();
+    server.lists.push(failing(reset), failing(reset), failing(reset), failing(reset), listed('10'));
+    let cut: (error: Error) => void = () => undefined;
+    server.watches.push(async function* (o) {
+      o.onOpen?.();
+      const { promise, reject } = Promise.withResolvers<never>();
+      cut = reject;
+      yield await promise;
+    });
+    const run = start(server);
+    await run.clock.advance(20_000);
+    cut(reset);
+    await run.clock.advance(0);
+    expect(run.clock.sleeping).toEqual([100]);
+    await finish(run);
+  });
+
+  test('410 after an outage still leads to a list at once', async () => {
+    const server = new ScriptedServer();
+    server.lists.push(listed('10'), listed('90'));
+    server.watches.push(telling([], reset), telling([], reset), telling([], refused(410)));
+    const run = start(server);
+    await run.clock.advance(100 + 200);
+    expect(server.asked).toEqual(['list', 'watch 10', 'watch 10', 'watch 10', 'list', 'watch 90']);
+    await finish(run);
+  });
+
   test('watches that end at once without an event are a failure, not a busy loop', async () => {
     const server = new ScriptedServer();
     server.lists.push(listed('10'));

@@ -13,7 +13,7 @@ const LONGEST_RETRY_AFTER_MS = 60_000;
 const LIST_TIMEOUT_MS = 30_000;
 /** The server ends each watch after 5 to 10 minutes, each its own, so that watches do not come back in one wave. */
 const WATCH_SECONDS = 300;
-/** A watch that ends sooner than this, without an event, did not work, whatever it says. */
+/** A watch that was open for less than this, without an event, did not work; a longer one did. */
 const SHORTEST_WATCH_MS = 1000;
 /** After this many refusals in a row of a watch from one version, a list finds out what is wrong with it. */
 const REFUSALS_BEFORE_LIST = 3;
@@ -68,8 +68,17 @@ export async function* reflect<T extends KubeObject>(
   /** Everything up to here has been yielded; undefined: a list is due. */
   let version: string | undefined;
   let refusals = 0;
+  /** Whether a list because of 410 has not yet been followed by a watch that worked. */
+  let relisted = false;
+  let openedAt: number | undefined;
+  const worked = () => {
+    relisted = false;
+    backoff.reset();
+  };
+  const lasted = () => openedAt !== undefined && clock.monotonic() - openedAt >= SHORTEST_WATCH_MS;
 
   while (!signal.aborted) {
+    openedAt = undefined;
     try {
       if (version === undefined) {
         o.onList?.();
@@ -88,14 +97,16 @@ export async function* reflect<T extends KubeObject>(
           continue;
         }
       }
-      const startedAt = clock.monotonic();
       const watch = client.watch(resource, {
         ...selection,
         resourceVersion: version,
         timeoutSeconds: Math.round(WATCH_SECONDS * (1 + o.random())),
         signal,
         idleTimeoutMs: o.idleTimeoutMs,
-        onOpen: () => o.onState?.({ connected: true }),
+        onOpen: () => {
+          openedAt = clock.monotonic();
+          o.onState?.({ connected: true });
+        },
       });
       let events = 0;
       for await (const event of watch) {
@@ -103,14 +114,15 @@ export async function* reflect<T extends KubeObject>(
         version = event.type === 'BOOKMARK' ? event.resourceVersion : event.object.metadata.resourceVersion;
         events += 1;
         refusals = 0;
-        backoff.reset();
+        worked();
         yield event;
       }
-      if (events === 0 && clock.monotonic() - startedAt < SHORTEST_WATCH_MS)
+      if (events === 0 && !lasted())
         throw new ShardError('unavailable', `a watch of ${resource.plural} ended at once, without an event`);
-      backoff.reset();
+      worked();
     } catch (error) {
       if (signal.aborted) return;
+      if (lasted()) worked();
       const status = statusOf(error);
       const gone = status === 410;
       if (isRefusal(error)) refusals += 1;
@@ -119,14 +131,15 @@ export async function* reflect<T extends KubeObject>(
         version = undefined;
         refusals = 0;
       }
-      // The first 410 is the ordinary end of a long interruption, and the list may start at once.
-      const again = backoff.failures > 0;
-      const waitMs = Math.max(backoff.next(), Math.min(retryAfterMs(error) ?? 0, LONGEST_RETRY_AFTER_MS));
       o.onState?.({ connected: false, error: error instanceof Error ? error : new Error(String(error)) });
-      if (gone && !again) {
+      if (gone && !relisted) {
+        // The ordinary end of a long interruption: the list may start at once.
+        relisted = true;
         o.log.info({ ...log, err: error }, 'watch history is gone, listing again');
         continue;
       }
+      const again = backoff.failures > 0;
+      const waitMs = Math.max(backoff.next(), Math.min(retryAfterMs(error) ?? 0, LONGEST_RETRY_AFTER_MS));
       o.log[again ? 'debug' : 'warn'](
         { ...log, err: error, waitMs, failures: backoff.failures },
         'watch failed',
