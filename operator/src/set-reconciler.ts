@@ -86,8 +86,15 @@ export class SetReconciler {
     state.memory = decision.memory;
     this.#countShards(key, set, assignments);
 
-    const { conflicts, left } = await this.#writer.apply(key, set, decision, signal);
-    const waits = [decision.requeueAfterMs, await this.#writeStatus(set, decision.setStatus, state, signal)];
+    // Side by side: a release that comes meanwhile should wait for one round trip, not for two.
+    const [applied, status] = await Promise.allSettled([
+      this.#writer.apply(key, set, decision, signal),
+      this.#writeStatus(set, decision.setStatus, state, signal),
+    ]);
+    if (applied.status === 'rejected') throw applied.reason;
+    if (status.status === 'rejected') throw status.reason;
+    const { conflicts, left } = applied.value;
+    const waits = [decision.requeueAfterMs, status.value];
     if (conflicts > 0) waits.push(CONFLICT_RETRY_MS);
     if (left > 0) waits.push(0);
     if (!set && assignments.length === 0) this.#forget(key, decision);

@@ -29,6 +29,29 @@ export function conditionsFor(
 }
 
 /**
+ * True where the rules would surely change nothing: owned by a living node, nothing planned, everything said. A shortcut
+ * for the many, so that a release in a set of 10,000 shards does not wait for building 10,000 statuses.
+ */
+export function isSettled(s: Situation, c: StepContext): boolean {
+  const { status, spec, metadata } = s.shard;
+  if (status?.phase !== 'Active' || s.intent !== 'Active' || !s.ownerAlive) return false;
+  if (c.plannedMoves.has(s.id) || c.plan.unplaceable.has(s.id)) return false;
+  const ready = status.conditions?.[0];
+  const { effective } = status;
+  return (
+    (spec.owner?.pinned ?? s.owner) === s.owner &&
+    status.observedGeneration === metadata.generation &&
+    status.ownerEndpoint === c.nodes.get(s.owner ?? '')?.node.spec.endpoint &&
+    effective?.capacity === s.capacity &&
+    effective.strategy === c.settings?.strategy &&
+    // The three conditions are always written together, so the first speaks for all.
+    ready?.type === 'Ready' &&
+    ready.status === 'True' &&
+    ready.reason === 'Owned'
+  );
+}
+
+/**
  * The status after a step, built from zero; undefined when nothing semantic changed. A change of phase, owner, epoch or
  * target is a transition and leaves an entry in `recentTransitions`.
  */

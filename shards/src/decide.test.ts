@@ -80,6 +80,13 @@ describe('epochs and versions', () => {
     expect(after({ ...assignment('0000'), status: first }, later)).toBeUndefined();
   });
 
+  it('takes up a change of the set that touches no shard, such as its strategy', () => {
+    const status = after(assignment('0000', undefined, { owner: { pinned: 'a' } }), { nodes: [a] });
+    const shard = { ...assignment('0000', undefined, { owner: { pinned: 'a' } }), status };
+    const next = after(shard, { set: shardSet({ strategy: 'Static' }), nodes: [a] });
+    expect(next).toMatchObject({ effective: { strategy: 'Static' }, version: 2, epoch: UNIX });
+  });
+
   it('keeps at most 8 transitions, the newest last', () => {
     let shard = assignment('0000', { owner: 'a' });
     for (let round = 0; round < 10; round++) {

@@ -8,7 +8,7 @@ import {
   type Situation,
   type Surroundings,
 } from './decide-situation.ts';
-import { nextStatus } from './decide-status.ts';
+import { isSettled, nextStatus } from './decide-status.ts';
 import { type StepContext, type StepKind, step, wantsPlannedMove } from './decide-step.ts';
 import { type EffectiveSet, effectiveSet } from './defaults.ts';
 import { ShardError } from './errors.ts';
@@ -161,7 +161,7 @@ function decideSet(input: DecideInput, set: ShardSet, settings: EffectiveSet): D
       if (situation.shard.metadata.deletionTimestamp === undefined) remove.push(situation.shard);
       continue;
     }
-    pushWrite(writes, situation, context);
+    if (!isSettled(situation, context)) pushWrite(writes, situation, context);
   }
   writes.sort((a, b) => URGENCY[a.kind] - URGENCY[b.kind]);
   const waiting = budget.waiting;
@@ -192,9 +192,14 @@ function decideSet(input: DecideInput, set: ShardSet, settings: EffectiveSet): D
 
 function recentEpochs(input: DecideInput, writes: readonly StatusWrite[]): Map<string, number> {
   const now = Math.floor(input.now / 1000);
-  const written = writes.map(({ shard, status }) => [shard.metadata.name, status.epoch] as const);
-  const known = input.shards.map(({ metadata, status }) => [metadata.name, status?.epoch ?? 0] as const);
-  return new Map([...input.memory.epochs, ...known, ...written].filter(([, epoch]) => epoch >= now));
+  const recent = new Map<string, number>();
+  const note = (name: string, epoch: number) => {
+    if (epoch >= now) recent.set(name, epoch);
+  };
+  for (const [name, epoch] of input.memory.epochs) note(name, epoch);
+  for (const { metadata, status } of input.shards) if (status) note(metadata.name, status.epoch);
+  for (const { shard, status } of writes) note(shard.metadata.name, status.epoch);
+  return recent;
 }
 
 /** In the plan's order. A shard that the plan moves twice goes to its last node at once, for the first reason. */
@@ -262,13 +267,14 @@ function startsWithin(
   situations: readonly Situation[],
   plannedMoves: ReadonlyMap<string, PlannedMove>,
 ): Budget {
-  const byId = new Map(situations.map((situation) => [situation.id, situation]));
-  const wanted = [...plannedMoves.values()].filter((move) => {
-    const situation = byId.get(move.shard);
-    return situation !== undefined && wantsPlannedMove(situation, move.to);
-  });
+  const willing = new Set<string>();
+  for (const situation of situations) {
+    if (wantsPlannedMove(situation, plannedMoves.get(situation.id)?.to)) willing.add(situation.id);
+  }
+  const wanted = [...plannedMoves.values()].filter((move) => willing.has(move.shard));
   const recentGrants = input.memory.grants.filter((at) => at > input.monotonic - PACE_MS);
-  const inFlight = situations.filter(({ move }) => move?.to !== undefined).length;
+  let inFlight = 0;
+  for (const { move } of situations) if (move?.to !== undefined) inFlight += 1;
   const used = settings.handoffMode === 'Immediate' ? recentGrants.length : inFlight;
   const free = settings.freeze === 'All' ? 0 : Math.max(0, settings.maxConcurrentMoves - used);
   return {
@@ -284,7 +290,8 @@ function requeueAfter(
   input: DecideInput,
   settings: EffectiveSet,
 ): number | undefined {
-  const waits = situations.flatMap(({ dueInMs }) => (dueInMs === undefined || dueInMs <= 0 ? [] : [dueInMs]));
+  const waits: number[] = [];
+  for (const { dueInMs } of situations) if (dueInMs !== undefined && dueInMs > 0) waits.push(dueInMs);
   const oldest = budget.recentGrants[0] ?? input.monotonic;
   if (settings.handoffMode === 'Immediate' && settings.freeze !== 'All' && budget.waiting > 0) {
     waits.push(oldest + PACE_MS - input.monotonic);
