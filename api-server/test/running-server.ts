@@ -54,6 +54,11 @@ export class Cast {
     this.admin = this.#client(this.#kubeconfig);
   }
 
+  /** What the administrator's kubeconfig logs in with. */
+  get adminToken(): string {
+    return parse(this.#kubeconfig).users[0].user.token;
+  }
+
   async open(): Promise<this> {
     const metadata = { name: this.namespace };
     await this.admin.create(NAMESPACES, { apiVersion: 'v1', kind: 'Namespace', metadata });

@@ -1,6 +1,6 @@
 import type { AddressInfo } from 'node:net';
 import { createServer, type Socket } from 'node:net';
-import { afterAll, beforeAll, describe, expect, inject, it } from 'vitest';
+import { afterAll, beforeAll, describe, expect, it } from 'vitest';
 import { Stage } from './stage.ts';
 
 describe('kubectl mesh as a process', () => {
@@ -165,17 +165,5 @@ describe('kubectl mesh as a process', () => {
     expect((await stage.run('omnirelay mesh shards list --help')).stdout).toMatch(
       /^Usage: omnirelay mesh shards list/,
     );
-  });
-
-  it.runIf(inject('controlPlane').kubectl)('is found by kubectl as a plugin', async () => {
-    const { code, stdout, stderr } = await stage.run('kubectl mesh shards list -o name', {
-      KUBECONFIG: reader,
-    });
-    expect({ code, stderr }).toEqual({ code: 0, stderr: '' });
-    expect(stdout.split('\n')[0]).toBe('shardassignment.meshkit.omnirelay.io/orders.0000');
-    expect((await stage.run('kubectl mesh shards list --help')).stdout).toMatch(
-      /^Usage: kubectl mesh shards list/,
-    );
-    expect((await stage.run('kubectl mesh shards nope', { KUBECONFIG: reader })).code).toBe(2);
   });
 });

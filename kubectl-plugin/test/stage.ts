@@ -26,8 +26,9 @@ export interface Ended {
 export class Stage {
   readonly namespace = `t-${randomBytes(4).toString('hex')}`;
   readonly folder = mkdtempSync(join(tmpdir(), 'meshkit-cli-'));
+  readonly adminKubeconfig = inject('controlPlane').adminKubeconfig;
   readonly #admin: KubeClient;
-  readonly #kubeconfig = readFileSync(inject('controlPlane').adminKubeconfig, 'utf8');
+  readonly #kubeconfig = readFileSync(this.adminKubeconfig, 'utf8');
   #api: ChildProcess | undefined;
   /** Of the API server; set by `startApi`. */
   server = '';
