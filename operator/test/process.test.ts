@@ -1,0 +1,98 @@
+import { spawn } from 'node:child_process';
+import { randomBytes } from 'node:crypto';
+import { mkdtempSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
+import { fileURLToPath } from 'node:url';
+import { afterAll, beforeAll, describe, expect, inject, test } from 'vitest';
+import { parse, stringify } from 'yaml';
+
+const main = fileURLToPath(new URL('../src/main.ts', import.meta.url));
+let folder: string;
+
+beforeAll(() => {
+  folder = mkdtempSync(join(tmpdir(), 'operator-'));
+});
+
+afterAll(() => {
+  rmSync(folder, { recursive: true });
+});
+
+/** Runs the operator as a process; `until` sees its stderr and may say that it is time to end it. */
+async function operator(args: string[], env: Record<string, string> = {}, until = (_: string) => false) {
+  const child = spawn(process.execPath, [main, ...args], { env: { PATH: process.env.PATH, ...env } });
+  let [stdout, stderr] = ['', ''];
+  let asked = false;
+  child.stdout.on('data', (bytes) => {
+    stdout += bytes;
+  });
+  child.stderr.on('data', (bytes) => {
+    stderr += bytes;
+    if (asked || !until(stderr)) return;
+    asked = true;
+    child.kill('SIGTERM');
+  });
+  const code = await new Promise((resolve) => child.on('close', resolve));
+  return { code, stdout, stderr };
+}
+
+function kubeconfig(name: string, change: (config: ReturnType<typeof parse>) => void): string {
+  const config = parse(readFileSync(inject('controlPlane').adminKubeconfig, 'utf8'));
+  change(config);
+  const path = join(folder, name);
+  writeFileSync(path, stringify(config));
+  return path;
+}
+
+describe('a wrong kubeconfig is one clear line and a non-zero exit', () => {
+  test('no such file', async () => {
+    const { code, stderr } = await operator(['--kubeconfig', join(folder, 'missing')]);
+    expect(code).toBe(1);
+    expect(stderr.trim().split('\n')).toEqual([expect.stringMatching(/^meshkit-operator: .*missing/)]);
+  });
+
+  test('no such context', async () => {
+    const path = inject('controlPlane').adminKubeconfig;
+    const { code, stderr } = await operator(['--kubeconfig', path, '--context', 'nowhere']);
+    expect(code).toBe(1);
+    expect(stderr.trim().split('\n')).toEqual([expect.stringMatching(/^meshkit-operator: .*nowhere/)]);
+  });
+
+  test('refused credentials', async () => {
+    const path = kubeconfig('token', (config) => {
+      config.users[0].user = { token: 'wrong' };
+    });
+    const { code, stderr } = await operator(['--kubeconfig', path, '--listen', '127.0.0.1:0']);
+    expect(code).toBe(1);
+    expect(stderr.trim().split('\n')).toEqual([
+      expect.stringMatching(/^meshkit-operator: .*credentials were refused/),
+    ]);
+  });
+});
+
+describe('settings', () => {
+  test('all problems at once, exit 2', async () => {
+    const { code, stderr } = await operator(['--listen', 'x', '--bogus'], { MESHKIT_LEASE_DURATION: 'soon' });
+    expect(code).toBe(2);
+    expect(stderr.trim().split('\n')).toHaveLength(3);
+  });
+
+  test('--print-config prints what holds, and nothing else', async () => {
+    const { code, stdout, stderr } = await operator(['--print-config', '--lease-duration', '3s']);
+    expect([code, stderr]).toEqual([0, '']);
+    expect(JSON.parse(stdout)).toMatchObject({ leaseDuration: 3000, namespace: 'meshkit-system' });
+  });
+});
+
+test('SIGTERM: releases the leader Lease and exits 0', async () => {
+  const leaseName = `process-${randomBytes(4).toString('hex')}`;
+  const { adminKubeconfig } = inject('controlPlane');
+  const args = ['--kubeconfig', adminKubeconfig, '--listen', '127.0.0.1:0', '--lease-name', leaseName];
+  // A namespace without anything in it: other tests' sets are none of its business.
+  const { code, stderr } = await operator([...args, '--watch-namespace', 'kube-public'], {}, (text) =>
+    text.includes('"leading"'),
+  );
+  expect(stderr).toContain('leadership released');
+  expect(code).toBe(0);
+  for (const line of stderr.trim().split('\n')) expect(() => JSON.parse(line)).not.toThrow();
+});
