@@ -1,6 +1,13 @@
 import { type ClientHttp2Session, connect } from 'node:http2';
+import type { Clock } from '@meshkit/shards/clock';
 import { ShardError } from '@meshkit/shards/errors';
-import { Http2Exchange, type Http2Request, type Http2Response, StreamLost } from './http2-exchange.ts';
+import {
+  Http2Exchange,
+  type Http2Request,
+  type Http2Response,
+  type Http2Stream,
+  StreamLost,
+} from './http2-exchange.ts';
 
 export interface OriginOptions {
   /** `https://host:port` */
@@ -9,8 +16,7 @@ export interface OriginOptions {
   ca?: string;
   /** For experiments only: whoever sits in between gets the token. */
   insecureSkipTlsVerify?: boolean;
-  /** Monotonic milliseconds. */
-  monotonic: () => number;
+  clock: Clock;
 }
 
 /** A connection that has been silent for longer is tried with a ping first: firewalls forget connections quietly. */
@@ -49,15 +55,35 @@ export class Http2Origin {
    * Any answer, whatever its status. Throws `unavailable` (`details.reason` is Node's error code, such as ECONNREFUSED),
    * `timeout`, or the signal's reason. Requests must be safe to repeat: one lost with its connection is sent once more.
    */
-  async send(request: Http2Request): Promise<Http2Response> {
+  send(request: Http2Request): Promise<Http2Response> {
+    return this.#exchange(request, (exchange, session) => exchange.run(session));
+  }
+
+  /**
+   * The same for an answer that does not end by itself: resolves when it begins, and is the caller's from then on. The
+   * deadline is that of the beginning; an answer that is not 200 is read to its end.
+   */
+  open(request: Http2Request): Promise<Http2Response | Http2Stream> {
+    return this.#exchange(request, (exchange, session) => exchange.open(session));
+  }
+
+  /** Something was silent for too long: the connection has to prove itself before it is used again. */
+  suspect(): void {
+    this.#usedAt = Number.NEGATIVE_INFINITY;
+  }
+
+  async #exchange<T>(
+    request: Http2Request,
+    work: (exchange: Http2Exchange, session: ClientHttp2Session) => Promise<T>,
+  ): Promise<T> {
     const exchange = new Http2Exchange({ ...request, path: this.#path + request.path }, this.url);
     try {
       for (let attempt = 1; ; attempt += 1) {
         const reused = this.#session !== undefined;
         const session = await exchange.within(this.#connection());
-        this.#usedAt = this.#options.monotonic();
+        this.#usedAt = this.#options.clock.monotonic();
         try {
-          return await exchange.run(session);
+          return await work(exchange, session);
         } catch (error) {
           if (!(error instanceof StreamLost)) throw error;
           // A server may close an idle connection at the moment in which we use it; that is nobody's failure.
@@ -90,7 +116,7 @@ export class Http2Origin {
 
   async #alive(session: ClientHttp2Session): Promise<boolean> {
     if (session.closed || session.destroyed) return false;
-    if (this.#options.monotonic() - this.#usedAt < IDLE_BEFORE_PING_MS) return true;
+    if (this.#options.clock.monotonic() - this.#usedAt < IDLE_BEFORE_PING_MS) return true;
     const { promise, resolve } = Promise.withResolvers<boolean>();
     const timer = setTimeout(() => resolve(false), PING_TIMEOUT_MS);
     session.once('close', () => resolve(false));

@@ -1,9 +1,15 @@
+import type { Clock } from '@meshkit/shards/clock';
 import { ShardError } from '@meshkit/shards/errors';
 import { errorOfProblem } from '@meshkit/shards/problem';
 import type { ShardFilter, VersionVector } from '@meshkit/shards/repository';
 import type { NodeView, ShardView } from '@meshkit/shards/shard-view';
 import { Http2Origin } from './http2-origin.ts';
+import { ShardCache, type ShardCacheOptions } from './shard-cache.ts';
+import type { WatchEvent } from './shard-tracker.ts';
+import { parsed, queryOf, sseTransport } from './sse-stream.ts';
 import { TokenReader, type TokenSource } from './token-source.ts';
+import { machineClock } from './wait.ts';
+import { type WatchMeans, type WatchOptions, watchShards } from './watch.ts';
 
 export interface ShardClientOptions {
   /** The API server, `https://HOST:PORT`. */
@@ -15,8 +21,10 @@ export interface ShardClientOptions {
   insecureSkipTlsVerify?: boolean;
   /** `name/version` of the caller. */
   userAgent?: string;
-  /** Monotonic milliseconds; a test's own. */
-  monotonic?: () => number;
+  /** The machine's unless a test has its own. */
+  clock?: Clock;
+  /** In [0, 1), for jitter; a test's own. */
+  random?: () => number;
 }
 
 export interface CallOptions {
@@ -49,13 +57,16 @@ export class ShardClient {
   readonly #origin: Http2Origin;
   readonly #token: TokenReader | undefined;
   readonly #userAgent: string;
+  readonly #clock: Clock;
+  readonly #random: () => number;
 
   constructor(options: ShardClientOptions) {
-    const monotonic = options.monotonic ?? (() => performance.now());
-    const { server, ca, insecureSkipTlsVerify } = options;
-    this.#origin = new Http2Origin({ url: server, ca, insecureSkipTlsVerify, monotonic });
-    this.#token = options.token === undefined ? undefined : new TokenReader(options.token, monotonic);
+    const { server, ca, insecureSkipTlsVerify, token, clock = machineClock, random = Math.random } = options;
+    this.#origin = new Http2Origin({ url: server, ca, insecureSkipTlsVerify, clock });
+    this.#token = token === undefined ? undefined : new TokenReader(token, clock);
     this.#userAgent = options.userAgent ?? 'meshkit-client';
+    this.#clock = clock;
+    this.#random = random;
   }
 
   /** All shards that pass, ordered by namespace and name, fetched page by page as they are consumed. */
@@ -90,8 +101,32 @@ export class ShardClient {
     return ((await this.#get(`/meshkit/nodes${query}`, options)) as { items: NodeView[] }).items;
   }
 
+  /**
+   * What exists (ADDED … then SYNCED) and then every change, until the signal aborts. Streams that break are resumed
+   * where they were; throws what that cannot cure. Not reading on is fine for a while: the server then ends the
+   * stream, and the next one goes on after the last event that was read.
+   */
+  watch(filter: ShardFilter = {}, options: WatchOptions = {}): AsyncGenerator<WatchEvent, void> {
+    return watchShards(filter, options, this.#means());
+  }
+
+  /** A live map of one ShardSet. It follows the server from now on, until it is closed. */
+  cache(options: ShardCacheOptions): ShardCache {
+    return new ShardCache(options, this.#means());
+  }
+
   async close(): Promise<void> {
     await this.#origin.close();
+  }
+
+  #means(): WatchMeans {
+    return {
+      open: sseTransport(this.#origin, this.#userAgent),
+      token: this.#token,
+      clock: this.#clock,
+      random: this.#random,
+      suspect: () => this.#origin.suspect(),
+    };
   }
 
   async #get(path: string, options: CallOptions): Promise<unknown> {
@@ -102,7 +137,7 @@ export class ShardClient {
       const renewed = await this.#token?.renewed(token);
       if (renewed !== undefined) ({ status, body } = await this.#send(path, renewed, options));
     }
-    const document = parsed(body);
+    const document = parsed(String(body));
     if (status !== 200) throw errorOfProblem(status, document, this.#origin.url);
     if (document === undefined) {
       const text = `${this.#origin.url} answered with something that is not JSON; is it a MeshKit API server?`;
@@ -115,27 +150,5 @@ export class ShardClient {
     const headers: Record<string, string> = { accept: 'application/json', 'user-agent': this.#userAgent };
     if (token !== undefined) headers.authorization = `Bearer ${token}`;
     return this.#origin.send({ path, headers, signal, timeoutMs });
-  }
-}
-
-function queryOf(filter: ShardFilter): URLSearchParams {
-  const query = new URLSearchParams();
-  const { namespace, shardSet, owners = [], phases = [], zones = [], search } = filter;
-  if (namespace !== undefined) query.set('namespace', namespace);
-  if (shardSet !== undefined) query.set('shardSet', shardSet);
-  for (const owner of owners) query.append('owner', owner);
-  for (const phase of phases) query.append('status', phase);
-  for (const zone of zones) query.append('zone', zone);
-  if (search !== undefined) query.set('search', search);
-  return query;
-}
-
-/** Undefined for what is not JSON: the status says what to make of it. */
-function parsed(body: Buffer): unknown {
-  try {
-    return JSON.parse(body.toString());
-  } catch (error) {
-    if (error instanceof SyntaxError) return undefined;
-    throw error;
   }
 }

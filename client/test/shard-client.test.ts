@@ -2,6 +2,7 @@ import { mkdtemp, rm, writeFile } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { ShardClient, type ShardClientOptions } from '@meshkit/client/shard-client';
+import { machineClock } from '@meshkit/client/wait';
 import { problemOf } from '@meshkit/shards/problem';
 import { scopeMissing } from '@meshkit/shards/scope';
 import { afterEach, beforeEach, describe, expect, it } from 'vitest';
@@ -14,8 +15,9 @@ describe('ShardClient', () => {
   let client: ShardClient;
   let now: number;
 
+  const clock = { ...machineClock, monotonic: () => now };
   const open = (options: Partial<ShardClientOptions> = {}) =>
-    new ShardClient({ server: server.url, ca: CA, token: 't', monotonic: () => now, ...options });
+    new ShardClient({ server: server.url, ca: CA, token: 't', clock, ...options });
 
   beforeEach(async () => {
     now = 0;
