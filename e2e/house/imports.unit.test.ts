@@ -53,7 +53,10 @@ function target(from: string, specifier: string): { room?: string; path?: string
   if (workspace === 'client' && entry === 'agent')
     return { room: 'client/agent', path: 'client/agent/agent.ts' };
   if (workspace === 'proto') {
-    const path = entry.replace(/^v1\//, 'meshkit/shards/v1/').replace(/^rpc\//, 'google/rpc/');
+    const path = entry
+      .replace(/^v1\//, 'meshkit/shards/v1/')
+      .replace(/^rpc\//, 'google/rpc/')
+      .replace(/^(health|reflection)$/, 'grpc/$1/v1/$1');
     return { room: workspace, path: `proto/gen/${path}.ts` };
   }
   return { room: workspace, path: `${workspace}/src/${entry}.ts` };

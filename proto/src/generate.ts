@@ -22,7 +22,7 @@ function buf(...args: string[]): void {
  */
 if (import.meta.main) {
   if (existsSync(`${folder}/${IMAGE}`)) buf('breaking', '--against', IMAGE);
-  for (const generated of ['google', 'meshkit']) {
+  for (const generated of ['google', 'grpc', 'meshkit']) {
     rmSync(`${folder}/gen/${generated}`, { recursive: true, force: true });
   }
   buf('generate');

@@ -194,8 +194,8 @@ export interface WatchRequest {
 
 /**
  * One message of a watch. In order: `snapshot_begin`, an ADDED `shard` for each shard, `snapshot_end`, and from then on
- * changes as they happen, with a `bookmark` from time to time. A resumed watch goes on with changes at once, or with `reset` and
- * a snapshot. Keys that a snapshot did not list are gone. Clients pass over messages that they do not know.
+ * changes as they happen, with a `bookmark` from time to time. A resumed watch, and one from now
+ * on, begins with a `bookmark` and goes on with changes; where it cannot, with `reset` and a snapshot. Keys that a snapshot did not list are gone. Clients pass over messages that they do not know.
  */
 export interface WatchResponse {
   /** Resumes after this message. Inside a snapshot: starts that snapshot again, so that a cut in the middle skips nothing. */
@@ -210,7 +210,7 @@ export interface WatchResponse {
     | { $case: "reset"; value: Reset }
     | { $case: "goaway"; value: Goaway }
     | undefined;
-  /** How this stream is carried; on its first message. */
+  /** How this stream is carried; on `snapshot_begin` and `bookmark`. */
   transport?: Transport | undefined;
 }
 
@@ -253,7 +253,7 @@ export interface ShardEvent {
   previous?:
     | Shard
     | undefined;
-  /** Who did it and why; absent when nobody said. */
+  /** Who did it and why; absent in a snapshot. */
   history?:
     | ChangeHistory
     | undefined;
@@ -365,9 +365,13 @@ export function shardEvent_CauseToNumber(object: ShardEvent_Cause): number {
 
 /** Who changed a shard, and why. */
 export interface ChangeHistory {
+  /** Absent for deletions: Kubernetes does not tell. */
   actor?: Actor | undefined;
-  reason: string;
-  changeTicket?: string | undefined;
+  reason?: string | undefined;
+  changeTicket?:
+    | string
+    | undefined;
+  /** Who owned the shard before, when that changed. */
   previousOwner?: string | undefined;
 }
 
@@ -1140,7 +1144,7 @@ export const ShardEvent: MessageFns<ShardEvent> = {
 };
 
 function createBaseChangeHistory(): ChangeHistory {
-  return { actor: undefined, reason: "", changeTicket: undefined, previousOwner: undefined };
+  return { actor: undefined, reason: undefined, changeTicket: undefined, previousOwner: undefined };
 }
 
 export const ChangeHistory: MessageFns<ChangeHistory> = {
@@ -1148,7 +1152,7 @@ export const ChangeHistory: MessageFns<ChangeHistory> = {
     if (message.actor !== undefined) {
       Actor.encode(message.actor, writer.uint32(10).fork()).join();
     }
-    if (message.reason !== "") {
+    if (message.reason !== undefined) {
       writer.uint32(18).string(message.reason);
     }
     if (message.changeTicket !== undefined) {
@@ -1223,7 +1227,7 @@ export const ChangeHistory: MessageFns<ChangeHistory> = {
   fromPartial<I extends Exact<DeepPartial<ChangeHistory>, I>>(object: I): ChangeHistory {
     const message = createBaseChangeHistory();
     message.actor = (object.actor !== undefined && object.actor !== null) ? Actor.fromPartial(object.actor) : undefined;
-    message.reason = object.reason ?? "";
+    message.reason = object.reason ?? undefined;
     message.changeTicket = object.changeTicket ?? undefined;
     message.previousOwner = object.previousOwner ?? undefined;
     return message;
