@@ -119,9 +119,11 @@ export class Http2Origin {
     if (this.#options.clock.monotonic() - this.#usedAt < IDLE_BEFORE_PING_MS) return true;
     const { promise, resolve } = Promise.withResolvers<boolean>();
     const timer = setTimeout(() => resolve(false), PING_TIMEOUT_MS);
-    session.once('close', () => resolve(false));
+    const closed = (): void => resolve(false);
+    session.once('close', closed);
     if (!session.ping((error) => resolve(error === null))) resolve(false);
     const alive = await promise;
+    session.off('close', closed);
     clearTimeout(timer);
     if (!alive) session.destroy();
     return alive;

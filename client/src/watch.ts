@@ -137,8 +137,8 @@ class Watch {
     this.#backAt = Number.NEGATIVE_INFINITY;
     // The server has spread its clients already; whatever happens next is not part of the goodbye.
     if (untilBack > 0) return untilBack;
-    const { retryMs, retryAfterMs } = details;
-    const atLeast = typeof retryAfterMs === 'number' ? retryAfterMs : 0;
+    const { retryMs, retryAfterSeconds } = details;
+    const atLeast = typeof retryAfterSeconds === 'number' ? retryAfterSeconds * 1_000 : 0;
     return atLeast + this.#backoff.next(typeof retryMs === 'number' ? retryMs : undefined);
   }
 
