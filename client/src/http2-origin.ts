@@ -32,6 +32,7 @@ export class Http2Origin {
   readonly #options: OriginOptions;
   readonly #path: string;
   #session: Promise<ClientHttp2Session> | undefined;
+  #pinging: Promise<boolean> | undefined;
   #usedAt = 0;
   #closed = false;
 
@@ -117,15 +118,13 @@ export class Http2Origin {
   async #alive(session: ClientHttp2Session): Promise<boolean> {
     if (session.closed || session.destroyed) return false;
     if (this.#options.clock.monotonic() - this.#usedAt < IDLE_BEFORE_PING_MS) return true;
-    const { promise, resolve } = Promise.withResolvers<boolean>();
-    const timer = setTimeout(() => resolve(false), PING_TIMEOUT_MS);
-    const closed = (): void => resolve(false);
-    session.once('close', closed);
-    if (!session.ping((error) => resolve(error === null))) resolve(false);
-    const alive = await promise;
-    session.off('close', closed);
-    clearTimeout(timer);
-    if (!alive) session.destroy();
+    // One ping for all who ask: Node refuses more than ten at a time.
+    this.#pinging ??= ping(session).finally(() => {
+      this.#pinging = undefined;
+    });
+    const alive = await this.#pinging;
+    if (alive) this.#usedAt = this.#options.clock.monotonic();
+    else session.destroy();
     return alive;
   }
 
@@ -175,6 +174,19 @@ export class Http2Origin {
     promise.catch(() => undefined);
     return promise;
   }
+}
+
+/** Whether the other end answers in time. */
+async function ping(session: ClientHttp2Session): Promise<boolean> {
+  const { promise, resolve } = Promise.withResolvers<boolean>();
+  const dead = (): void => resolve(false);
+  const timer = setTimeout(dead, PING_TIMEOUT_MS);
+  session.once('close', dead);
+  if (!session.ping((error) => resolve(error === null))) dead();
+  const alive = await promise;
+  session.off('close', dead);
+  clearTimeout(timer);
+  return alive;
 }
 
 const HINTS: Record<string, string> = {
