@@ -31,6 +31,13 @@ export const apiServerConfig = z.object({
     .describe(
       "Also take tokens meant for kube-apiserver, so that people log in with their kubeconfig's token.",
     ),
+  requestsPerSecond: z
+    .preprocess(
+      (value) => (typeof value === 'string' ? Number(value) : value),
+      z.number('a number from 0').min(0),
+    )
+    .default(1_000)
+    .describe('Of one user, over REST and gRPC, with ten times as many saved up at most; 0: no limit.'),
   logLevel: z
     .enum(['debug', 'info', 'warn', 'error'])
     .default('info')

@@ -1,15 +1,17 @@
 import { silentLog } from '@meshkit/crds/log';
 import { ShardError } from '@meshkit/shards/errors';
-import { API_VERSION, type ShardAssignment } from '@meshkit/shards/records';
-import type { ShardRepository } from '@meshkit/shards/repository';
+import { shardMatches } from '@meshkit/shards/filter';
+import { API_VERSION, compareVersions, type ShardAssignment } from '@meshkit/shards/records';
+import type { PageRequest, ShardFilter, ShardPage } from '@meshkit/shards/repository';
 import { scopeMissing } from '@meshkit/shards/scope';
 import { Registry } from 'prom-client';
 import { describe, expect, it } from 'vitest';
 import { AccessRecorder } from './access-record.ts';
 import type { CacheHealth } from './kubernetes-repository.ts';
+import { openApiAnswer } from './openapi.ts';
+import { RateLimits } from './rate-limits.ts';
 import { createRest } from './rest.ts';
-import { shardOperations } from './shard-operations.ts';
-import { ShardStore } from './shard-store.ts';
+import { type ReadSource, shardOperations } from './shard-operations.ts';
 
 function shard(id: string, phase: 'Active' | 'Draining' = 'Active'): ShardAssignment {
   return {
@@ -27,17 +29,56 @@ function shard(id: string, phase: 'Active' | 'Draining' = 'Active'): ShardAssign
   };
 }
 
+const LINEAGE = 'l-1';
+
+/** Shards by position: what the cluster was at each of them; positions before `floor` are forgotten. */
+class History {
+  readonly #states = new Map<string, readonly ShardAssignment[]>();
+  position = '0';
+  floor = '0';
+  lineage = LINEAGE;
+
+  put(position: string, records: readonly ShardAssignment[]): void {
+    this.#states.set(position, records);
+    this.position = position;
+  }
+
+  list(filter: ShardFilter, { limit, after, at }: PageRequest): ShardPage {
+    const position = at ?? this.position;
+    const state = this.#states.get(position);
+    if (!state || compareVersions(position, this.floor) < 0) throw new ShardError('cursorExpired', 'gone');
+    const key = ({ metadata }: ShardAssignment) => `${metadata.namespace}/${metadata.name}`;
+    const left = state.filter((record) => shardMatches(filter, record) && key(record) > (after ?? ''));
+    const items = left.slice(0, limit);
+    return {
+      items,
+      next: left.length > limit ? key(items.at(-1)!) : undefined,
+      versionVector: { lineage: this.lineage, position, namespaces: { payments: '40' } },
+      resumeToken: `resume-${position}`,
+      consistency: after === undefined || at !== undefined ? 'snapshot' : 'keyset',
+    };
+  }
+}
+
 /** Tokens are user names; `jane` may read payments, `admin` everything, `down` makes reviews fail. */
-function setUp(options: { health?: CacheHealth; repository?: Partial<ShardRepository> } = {}) {
-  const store = new ShardStore();
-  for (let i = 0; i < 5; i += 1) store.put(shard(`000${i}`, i === 4 ? 'Draining' : 'Active'));
-  const repository: ShardRepository = {
-    list: async (filter, { limit, after }) => ({
-      ...store.page(filter, limit, after),
-      versionVector: { position: '41', namespaces: { payments: '40' } },
-    }),
-    get: async (namespace, name) => store.get(namespace, name),
+function setUp(
+  options: {
+    health?: CacheHealth;
+    repository?: Partial<ReadSource['repository']>;
+    requestsPerSecond?: number;
+    shards?: number;
+  } = {},
+) {
+  const history = new History();
+  const records = Array.from({ length: options.shards ?? 5 }, (_, i) =>
+    shard(String(i).padStart(4, '0'), i === 4 ? 'Draining' : 'Active'),
+  );
+  history.put('41', records);
+  const repository: ReadSource['repository'] = {
+    list: async (filter, page) => history.list(filter, page),
+    get: async (_namespace, name) => records.find(({ metadata }) => metadata.name === name),
     nodes: async () => [],
+    waitFor: async (position) => compareVersions(history.position, position) >= 0,
     ...options.repository,
   };
   const lines: Record<string, unknown>[] = [];
@@ -47,8 +88,15 @@ function setUp(options: { health?: CacheHealth; repository?: Partial<ShardReposi
     info: (fields: Record<string, unknown>) => lines.push(fields),
     warn: (fields: Record<string, unknown>) => lines.push(fields),
   };
+  const clock = { now: () => 0, monotonic: () => 0, sleep: async () => undefined };
+  const operations = shardOperations({ repository, clock });
   const app = createRest({
-    operations: shardOperations(repository),
+    operations,
+    openApi: openApiAnswer(operations),
+    limits: new RateLimits({
+      clock: { monotonic: () => 0 },
+      requestsPerSecond: options.requestsPerSecond ?? 0,
+    }),
     authenticator: {
       async authenticate(header) {
         const user = header?.replace('Bearer ', '');
@@ -68,14 +116,15 @@ function setUp(options: { health?: CacheHealth; repository?: Partial<ShardReposi
     },
     cacheHealth: () => options.health ?? {},
     recorder: new AccessRecorder(log, registry),
-    clock: { now: () => 0, monotonic: () => 0, sleep: async () => undefined },
+    clock,
     log,
   });
   const get = async (url: string, headers: Record<string, string> = { authorization: 'Bearer admin' }) => {
     const response = await app.inject({ method: 'GET', url, headers });
-    return { status: response.statusCode, headers: response.headers, body: response.json() };
+    const body = response.body === '' ? undefined : response.json();
+    return { status: response.statusCode, headers: response.headers, body };
   };
-  return { app, get, lines, registry };
+  return { app, get, lines, registry, history, records };
 }
 
 describe('list', () => {
@@ -86,7 +135,13 @@ describe('list', () => {
     do {
       const { status, body } = await get(`/meshkit/shards?namespace=payments&pageSize=2${cursor}`);
       expect(status).toBe(200);
-      expect(body.versionVector).toEqual({ position: '41', namespaces: { payments: '40' } });
+      expect(body.versionVector).toEqual({
+        lineage: LINEAGE,
+        position: '41',
+        namespaces: { payments: '40' },
+      });
+      expect(body.consistency).toBe('snapshot');
+      expect(body.resumeToken).toBe('resume-41');
       found.push(...body.items.map(({ shardId }: { shardId: string }) => shardId));
       cursor = body.nextCursor === undefined ? '' : `&cursor=${body.nextCursor}`;
     } while (cursor !== '');
@@ -98,8 +153,9 @@ describe('list', () => {
     expect(headers).toMatchObject({
       'content-type': 'application/json',
       'cache-control': 'private, no-cache',
-      vary: 'Accept, Authorization',
-      'mesh-version-vector': 'position="41"',
+      vary: 'Accept, Accept-Encoding, Authorization',
+      'mesh-version-vector': 'lineage="l-1", position="41"',
+      etag: expect.stringMatching(/^W\/"/),
       'mesh-protocol': 'http/1.1',
     });
   });
@@ -141,7 +197,7 @@ describe('what is wrong with a request', () => {
     ['/meshkit/shards?nmespace=a', 'invalidArgument', '/query/nmespace'],
     ['/meshkit/shards?__proto__=a', 'invalidArgument', '/query/__proto__'],
     ['/meshkit/shards?cursor=nonsense', 'tokenInvalid', '/query/cursor'],
-    ['/meshkit/shards?cursor=', 'tokenInvalid', '/query/cursor'],
+    ['/meshkit/shards?cursor=', 'invalidArgument', '/query/cursor'],
     ['/meshkit/shards/UPPER/orders.0000', 'invalidArgument', '/path/namespace'],
     ['/meshkit/shards/payments/a%20b', 'invalidArgument', '/path/name'],
     [`/meshkit/shards/payments/${'x'.repeat(300)}`, 'invalidArgument', '/path/name'],
@@ -178,20 +234,17 @@ describe('what is wrong with a request', () => {
     ]);
   });
 
-  it.each(['POST', 'PUT', 'DELETE', 'PATCH', 'OPTIONS'] as const)(
-    '%s is not a method of a list',
-    async (method) => {
-      const response = await setUp().app.inject({
-        method,
-        url: '/meshkit/shards?x=1',
-        payload: '{broken',
-        headers: { 'content-type': 'application/json' },
-      });
-      expect(response.statusCode).toBe(405);
-      expect(response.headers.allow).toBe('GET, HEAD');
-      expect(response.json()).toMatchObject({ code: 'methodNotAllowed' });
-    },
-  );
+  it.each(['POST', 'PUT', 'DELETE', 'PATCH'] as const)('%s is not a method of a list', async (method) => {
+    const response = await setUp().app.inject({
+      method,
+      url: '/meshkit/shards?x=1',
+      payload: '{broken',
+      headers: { 'content-type': 'application/json' },
+    });
+    expect(response.statusCode).toBe(405);
+    expect(response.headers.allow).toBe('GET, HEAD, OPTIONS');
+    expect(response.json()).toMatchObject({ code: 'methodNotAllowed' });
+  });
 
   it('answers HEAD as GET, without the body', async () => {
     const response = await setUp().app.inject({

@@ -7,6 +7,8 @@ import { Authorizer } from './access-review.ts';
 import { HealthListener } from './health.ts';
 import { KubernetesRepository } from './kubernetes-repository.ts';
 import { type ListenAddress, type Listener, listenTls } from './listener.ts';
+import { openApiAnswer } from './openapi.ts';
+import { RateLimits } from './rate-limits.ts';
 import { createRest } from './rest.ts';
 import { REVIEW_CACHE_DEFAULTS, ReviewCache } from './review-cache.ts';
 import { shardOperations } from './shard-operations.ts';
@@ -21,6 +23,8 @@ export interface ApiServerOptions {
   tls: TlsFiles;
   audience: string;
   acceptClusterAudience: boolean;
+  /** Of one user; 0: no limit. */
+  requestsPerSecond: number;
   clock: Clock;
   random: () => number;
   log: Log;
@@ -93,8 +97,10 @@ export class ApiServer {
   #rest() {
     const { client, clock, log, registry, audience, acceptClusterAudience } = this.#options;
     const cache = { ...REVIEW_CACHE_DEFAULTS, clock };
+    const operations = shardOperations({ repository: this.#repository, clock });
     return createRest({
-      operations: shardOperations(this.#repository),
+      operations,
+      openApi: openApiAnswer(operations),
       authenticator: new Authenticator({
         client,
         cache: new ReviewCache<TokenVerdict>(cache),
@@ -102,6 +108,7 @@ export class ApiServer {
         acceptClusterAudience,
       }),
       authorizer: new Authorizer({ client, cache: new ReviewCache<boolean>(cache) }),
+      limits: new RateLimits({ clock, requestsPerSecond: this.#options.requestsPerSecond }),
       cacheHealth: () => this.#repository.health(),
       recorder: new AccessRecorder(log, registry),
       clock,

@@ -166,6 +166,7 @@ export async function startServer(
     tls: TLS,
     audience: AUDIENCE,
     acceptClusterAudience: false,
+    requestsPerSecond: 0,
     clock: systemClock,
     random: Math.random,
     log,
