@@ -1,4 +1,5 @@
 import type { Log } from '@meshkit/crds/log';
+import { ERRORS, type ShardError } from '@meshkit/shards/errors';
 import type { Scope } from '@meshkit/shards/scope';
 import { context, propagation, type Span, SpanKind, SpanStatusCode, trace } from '@opentelemetry/api';
 import { Counter, Histogram, type Registry } from 'prom-client';
@@ -6,6 +7,15 @@ import type { Transport } from './operation.ts';
 
 /** How access to a request was decided; `none`: it was turned away before anybody asked who it is. */
 export type Decision = 'allow' | 'deny' | 'unauthenticated' | 'unavailable' | 'none';
+
+/** What an error says of the decision; what was decided before stays decided. */
+export function decisionOf(before: Decision, { code }: ShardError): Decision {
+  if (before === 'allow') return before;
+  const http = ERRORS[code].http;
+  if (http === 401) return 'unauthenticated';
+  if (http === 403) return 'deny';
+  return http === 503 || http === 429 ? 'unavailable' : 'none';
+}
 
 /** What is known of a request's access, filled in as it proceeds. */
 export interface AccessRecord {

@@ -2,7 +2,7 @@ import { promisify } from 'node:util';
 import { gzip as gzipCallback } from 'node:zlib';
 import type { Log } from '@meshkit/crds/log';
 import type { Clock } from '@meshkit/shards/clock';
-import { ERRORS, ShardError } from '@meshkit/shards/errors';
+import { ShardError } from '@meshkit/shards/errors';
 import { noneMatch } from '@meshkit/shards/etag';
 import type { VersionVector } from '@meshkit/shards/repository';
 import type { Target } from '@meshkit/shards/scope';
@@ -14,7 +14,7 @@ import fastify, {
   type FastifyRequest,
 } from 'fastify';
 import type { ZodTypeProvider } from 'fastify-type-provider-zod';
-import type { AccessRecord, AccessRecorder, Decision } from './access-record.ts';
+import { type AccessRecord, type AccessRecorder, decisionOf } from './access-record.ts';
 import type { Authorizer } from './access-review.ts';
 import type { CacheHealth } from './kubernetes-repository.ts';
 import { accepts, acceptsGzip } from './negotiation.ts';
@@ -212,12 +212,4 @@ function linkHeader(links: Readonly<Record<string, string>>): string {
   return Object.entries(links)
     .map(([relation, path]) => `<${path}>; rel="${relation}"`)
     .join(', ');
-}
-
-function decisionOf(before: Decision, { code }: ShardError): Decision {
-  if (before === 'allow') return before;
-  const http = ERRORS[code].http;
-  if (http === 401) return 'unauthenticated';
-  if (http === 403) return 'deny';
-  return http === 503 || http === 429 ? 'unavailable' : 'none';
 }

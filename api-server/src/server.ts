@@ -4,6 +4,9 @@ import type { Clock } from '@meshkit/shards/clock';
 import { Gauge, type Registry } from 'prom-client';
 import { AccessRecorder } from './access-record.ts';
 import { Authorizer } from './access-review.ts';
+import type { Gates } from './grpc-call.ts';
+import { type GrpcListener, listenGrpc } from './grpc-listener.ts';
+import { shardService } from './grpc-service.ts';
 import { HealthListener } from './health.ts';
 import { KubernetesRepository } from './kubernetes-repository.ts';
 import { type ListenAddress, type Listener, listenTls } from './listener.ts';
@@ -12,7 +15,7 @@ import { RateLimits } from './rate-limits.ts';
 import { createRest } from './rest.ts';
 import { REVIEW_CACHE_DEFAULTS, ReviewCache } from './review-cache.ts';
 import { shardOperations } from './shard-operations.ts';
-import { followCertificate, readCertificate, type TlsFiles } from './tls-files.ts';
+import { type Certificate, followCertificate, readCertificate, type TlsFiles } from './tls-files.ts';
 import { Authenticator, type TokenVerdict } from './token-review.ts';
 
 export interface ApiServerOptions {
@@ -20,6 +23,8 @@ export interface ApiServerOptions {
   client: KubeClient;
   listen: ListenAddress;
   healthListen: ListenAddress;
+  /** Absent: no gRPC. */
+  grpcListen?: ListenAddress;
   tls: TlsFiles;
   audience: string;
   acceptClusterAudience: boolean;
@@ -44,6 +49,7 @@ export class ApiServer {
   readonly #health: HealthListener;
   readonly #stopping = new AbortController();
   #listener: Listener | undefined;
+  #grpc: GrpcListener | undefined;
   #running: Promise<unknown> = Promise.resolve();
   #draining = false;
 
@@ -61,22 +67,33 @@ export class ApiServer {
     return cold ?? stale;
   }
 
-  /** Resolves once both ports answer; the cache may still be filling (see `/readyz`). Throws in one clear line. */
-  async start(): Promise<{ url: string; healthUrl: string }> {
+  /**
+   * Resolves once all ports answer; the cache may still be filling (see `/readyz`). Throws in one clear line.
+   * `grpcAddress` is `host:port`, when gRPC is on.
+   */
+  async start(): Promise<{ url: string; healthUrl: string; grpcAddress?: string }> {
     const { tls, listen, healthListen, clock, log } = this.#options;
     const { signal } = this.#stopping;
     const certificate = await readCertificate(tls);
     const healthUrl = await this.#health.listen(healthListen);
-    const listener = await listenTls(this.#rest(), listen, certificate, clock);
+    const gates = this.#gates();
+    const listener = await listenTls(this.#rest(gates), listen, certificate, clock);
     this.#listener = listener;
+    const grpc = await this.#listenGrpc(gates, certificate);
+    const renew = (renewed: Certificate) => {
+      listener.renew(renewed);
+      grpc?.renew(renewed);
+    };
     this.#running = Promise.all([
       this.#repository.run(signal),
-      followCertificate(tls, certificate, (renewed) => listener.renew(renewed), { clock, log, signal }),
+      followCertificate(tls, certificate, renew, { clock, log, signal }),
+      grpc?.run(signal),
     ]);
     // Handled here so that a failure before anybody waits for `stopped` does not end the process by itself.
     this.#running.catch((error: unknown) => log.error({ err: error }, 'a background task failed'));
-    log.info({ url: listener.url, healthUrl }, 'listening');
-    return { url: listener.url, healthUrl };
+    const addresses = { url: listener.url, healthUrl, grpcAddress: grpc?.address };
+    log.info(addresses, 'listening');
+    return addresses;
   }
 
   /** Resolves when the server was stopped; rejects when something that must not fail did. */
@@ -88,19 +105,31 @@ export class ApiServer {
   async stop(): Promise<void> {
     if (this.#draining) return;
     this.#draining = true;
-    await this.#listener?.close(DRAIN_MS);
+    await Promise.all([this.#listener?.close(DRAIN_MS), this.#grpc?.close(DRAIN_MS)]);
     this.#stopping.abort();
     await Promise.allSettled([this.#running]);
     await this.#health.close();
   }
 
-  #rest() {
+  #rest(gates: Gates) {
+    const operations = shardOperations({ repository: this.#repository, clock: this.#options.clock });
+    return createRest({ ...gates, operations, openApi: openApiAnswer(operations) });
+  }
+
+  async #listenGrpc(gates: Gates, certificate: Certificate): Promise<GrpcListener | undefined> {
+    const { grpcListen: address, clock } = this.#options;
+    if (address === undefined) return undefined;
+    const service = shardService({ ...gates, repository: this.#repository });
+    const notReady = () => this.notReady();
+    this.#grpc = await listenGrpc({ service, address, certificate, notReady, clock });
+    return this.#grpc;
+  }
+
+  /** One set for all surfaces: what was reviewed or used up on one counts on the others. */
+  #gates(): Gates {
     const { client, clock, log, registry, audience, acceptClusterAudience } = this.#options;
     const cache = { ...REVIEW_CACHE_DEFAULTS, clock };
-    const operations = shardOperations({ repository: this.#repository, clock });
-    return createRest({
-      operations,
-      openApi: openApiAnswer(operations),
+    return {
       authenticator: new Authenticator({
         client,
         cache: new ReviewCache<TokenVerdict>(cache),
@@ -113,7 +142,7 @@ export class ApiServer {
       recorder: new AccessRecorder(log, registry),
       clock,
       log,
-    });
+    };
   }
 
   #registerGauges(): void {

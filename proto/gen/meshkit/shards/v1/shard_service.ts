@@ -31,7 +31,7 @@ export const Consistency = {
   /** SNAPSHOT - All show the state of one position. */
   SNAPSHOT: "CONSISTENCY_SNAPSHOT",
   /**
-   * KEYSET - That position is no longer known: this list went on with the newest state. A shard that is there all the time comes
+   * KEYSET - Goes on after an earlier page, but at a newer state than that one's, because the older is no longer known. A shard that is there all the time comes
    * exactly once; one that is created or deleted meanwhile may or may not.
    */
   KEYSET: "CONSISTENCY_KEYSET",
@@ -86,7 +86,10 @@ export interface ListRequest {
     | undefined;
   /** At most this many; 0: 100. More than 1,000 counts as 1,000 (AIP-158). */
   pageSize: number;
-  /** `next_page_token` of the page before, with the same filter. Cursors of REST fit as well. */
+  /**
+   * `next_page_token` of the page before, with the same filter. Cursors of REST fit as well. OUT_OF_RANGE when the state that
+   * the list is cut at is no longer known; `resumeCursor` in its ErrorInfo goes on at the newest (CONSISTENCY_KEYSET).
+   */
   pageToken: string;
   /** Wait, up to 3 s, until at least this position can be served: read your own write. UNAVAILABLE when it does not come. */
   minVersion: string;
@@ -100,7 +103,7 @@ export interface ListResponse {
   versionVector?:
     | VersionVector
     | undefined;
-  /** Watch from here with the same filter, and nothing is missed in between. */
+  /** Watch from here with the same filter, and nothing is missed in between. Empty on CONSISTENCY_KEYSET pages. */
   resumeToken: string;
   consistency: Consistency;
 }
