@@ -35,6 +35,8 @@ export class Product {
   readonly kube: KubeClient;
   /** `https://127.0.0.1:<port>` */
   apiUrl = '';
+  /** `127.0.0.1:<port>` */
+  grpcAddress = '';
   /** The operator that leads, or will. */
   operator!: Child;
   /** The API server of now. */
@@ -158,7 +160,11 @@ export class Product {
   }
 
   async #startApiServer(adminKubeconfig: string, preferred?: number): Promise<void> {
-    const [port, healthPort] = [preferred ?? (await freePort()), await freePort()];
+    const [port, grpcPort, healthPort] = [
+      preferred ?? (await freePort()),
+      await freePort(),
+      await freePort(),
+    ];
     const { cert, key, ca } = await this.controlPlane.serverCertificate({
       commonName: 'meshkit-shards',
       hosts: ['localhost', '127.0.0.1'],
@@ -170,12 +176,15 @@ export class Product {
       writeFile(this.files.ca, ca),
     ]);
     this.apiUrl = `https://127.0.0.1:${port}`;
+    this.grpcAddress = `127.0.0.1:${grpcPort}`;
     this.#healthUrl = `http://127.0.0.1:${healthPort}`;
     this.#apiServerArguments = [
       '--kubeconfig',
       await this.#identity('meshkit-api-server'),
       '--listen',
       `127.0.0.1:${port}`,
+      '--grpc-listen',
+      this.grpcAddress,
       '--health-listen',
       `127.0.0.1:${healthPort}`,
       '--tls-cert',
