@@ -30,12 +30,20 @@ export interface ApiServerOptions {
   acceptClusterAudience: boolean;
   /** Of one user; 0: no limit. */
   requestsPerSecond: number;
+  /** Changes held for resuming watches and for later pages of a list. */
+  ringSize?: number;
+  /** Watches open at once, in all and of one user. */
+  maxWatches?: number;
+  maxWatchesPerUser?: number;
   clock: Clock;
   random: () => number;
   log: Log;
   registry: Registry;
 }
 
+export const WATCH_DEFAULTS = { ringSize: 100_000, maxWatches: 10_000, maxWatchesPerUser: 7_500 };
+/** The ring holds fewer changes when they take more memory than this. */
+const RING_BYTES = 256 * 1024 * 1024;
 /** Below the 10 s that a pod is promised here, so that the rest of the shutdown fits in. */
 const DRAIN_MS = 8_000;
 
@@ -55,7 +63,12 @@ export class ApiServer {
 
   constructor(options: ApiServerOptions) {
     this.#options = options;
-    this.#repository = new KubernetesRepository(options);
+    const { ringSize, maxWatches, maxWatchesPerUser } = { ...WATCH_DEFAULTS, ...options };
+    this.#repository = new KubernetesRepository({
+      ...options,
+      ring: { changes: ringSize, bytes: RING_BYTES },
+      watches: { streams: maxWatches, streamsPerCaller: maxWatchesPerUser },
+    });
     this.#health = new HealthListener({ notReady: () => this.notReady(), registry: options.registry });
     this.#registerGauges();
   }
@@ -105,6 +118,7 @@ export class ApiServer {
   async stop(): Promise<void> {
     if (this.#draining) return;
     this.#draining = true;
+    await this.#repository.drain();
     await Promise.all([this.#listener?.close(DRAIN_MS), this.#grpc?.close(DRAIN_MS)]);
     this.#stopping.abort();
     await Promise.allSettled([this.#running]);
