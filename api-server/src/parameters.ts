@@ -1,4 +1,4 @@
-import { DNS_LABEL, MAX_LENGTH, MAX_VALUES, NAMES, PHASES } from '@meshkit/shards/filter';
+import { DNS_LABEL, MAX_LENGTH, NAMES, PHASES } from '@meshkit/shards/filter';
 import { z } from 'zod';
 
 /**
@@ -9,6 +9,9 @@ import { z } from 'zod';
 export const MAX_PAGE_SIZE = 1_000;
 const DEFAULT_PAGE_SIZE = 100;
 
+/** As documented; ten values by commas in each still make no more than `parseShardFilter` takes. */
+const MAX_REPEATS = 100;
+
 const ONCE = 'give it once';
 const namespace = z
   .string(ONCE)
@@ -18,10 +21,10 @@ const namespace = z
 function several(item: z.core.JSONSchema.BaseSchema) {
   return z
     .union([z.string(), z.array(z.string())])
-    .meta({ override: { type: 'array', items: item, minItems: 1, maxItems: MAX_VALUES } });
+    .meta({ override: { type: 'array', items: item, minItems: 1, maxItems: MAX_REPEATS } });
 }
 
-const names = several({ type: 'string', pattern: NAMES.source });
+const names = several({ type: 'string', pattern: NAMES });
 const statuses = several({ type: 'string', enum: [...PHASES] });
 
 const pageSize = z
