@@ -137,9 +137,9 @@ class Watch {
     this.#backAt = Number.NEGATIVE_INFINITY;
     // The server has spread its clients already; whatever happens next is not part of the goodbye.
     if (untilBack > 0) return untilBack;
-    const { retryMs, retryAfterSeconds } = details;
-    const atLeast = typeof retryAfterSeconds === 'number' ? retryAfterSeconds * 1_000 : 0;
-    return atLeast + this.#backoff.next(typeof retryMs === 'number' ? retryMs : undefined);
+    const { retryMs, retryAfterSeconds, retryAfterMs } = details;
+    const atLeast = number(retryAfterMs) ?? (number(retryAfterSeconds) ?? 0) * 1_000;
+    return atLeast + this.#backoff.next(number(retryMs));
   }
 
   /** Whether there is a reason to expect better of the very next attempt; throws when there will never be one. */
@@ -158,4 +158,8 @@ class Watch {
     }
     throw error;
   }
+}
+
+function number(value: unknown): number | undefined {
+  return typeof value === 'number' ? value : undefined;
 }

@@ -2,13 +2,13 @@ import { readFile } from 'node:fs/promises';
 import type { KubeClient } from '@meshkit/crds/kube-client';
 import { kubeFromString } from '@meshkit/crds/kube-config';
 import { SHARD_ASSIGNMENTS } from '@meshkit/crds/resource';
-import { API_VERSION, assignmentName, type ShardAssignment } from '@meshkit/shards/records';
+import { API_VERSION, assignmentName, SHARD_SET_LABEL, type ShardAssignment } from '@meshkit/shards/records';
 import { parse } from 'yaml';
 import type { ControlPlane } from '../control-plane/control-plane.ts';
 import { startControlPlane } from '../control-plane/start.ts';
 import { Product, SYSTEM_NAMESPACE } from '../start/product.ts';
 import { planeProcess } from './load/process-usage.ts';
-import { type ShardState, statusOf } from './load/write-load.ts';
+import { BENCH_SET, type ShardState, specOf, statusOf } from './load/write-load.ts';
 
 /** 200 nodes: as many filters as the fan-out bench asks for. */
 export const NODES: readonly string[] = Array.from(
@@ -16,7 +16,6 @@ export const NODES: readonly string[] = Array.from(
   (_, at) => `node-${String(at).padStart(3, '0')}`,
 );
 const PARALLEL_WRITES = 32;
-const BENCH_SET = 'bench';
 
 /** A server under test, seen from a client. */
 export interface Target {
@@ -94,6 +93,7 @@ export class BenchProduct {
         owner: at % NODES.length,
         version: 1,
         epoch: 1,
+        resourceVersion: '',
       };
     });
     const queue = states.values();
@@ -114,20 +114,15 @@ export class BenchProduct {
 
   async #create(state: ShardState): Promise<void> {
     const { namespace, name } = state;
-    const shardId = name.slice(BENCH_SET.length + 1);
     const created = await this.product.kube.create<ShardAssignment>(SHARD_ASSIGNMENTS, {
       apiVersion: API_VERSION,
       kind: 'ShardAssignment',
-      metadata: { namespace, name, labels: { 'meshkit.omnirelay.io/shard-set': BENCH_SET } },
-      spec: {
-        shardSet: BENCH_SET,
-        shardId,
-        capacity: 1,
-        locality: { region: 'eu-central', zone: 'eu-central-1a' },
-      },
+      metadata: { namespace, name, labels: { [SHARD_SET_LABEL]: BENCH_SET } },
+      spec: specOf(name),
     });
     const status = statusOf(NODES, state) as ShardAssignment['status'];
-    await this.#operator.updateStatus(SHARD_ASSIGNMENTS, { ...created, status });
+    const written = await this.#operator.updateStatus(SHARD_ASSIGNMENTS, { ...created, status });
+    state.resourceVersion = written.metadata.resourceVersion ?? '';
   }
 
   async #served(namespace: string, count: number): Promise<void> {

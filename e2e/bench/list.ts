@@ -5,13 +5,15 @@ import { cpuMs } from './load/process-usage.ts';
 import type { ShardState } from './load/write-load.ts';
 import { type Benchmark, distribution, machine, type Row, round } from './report.ts';
 
-const SIZES = [1_000, 10_000];
+const SMALL = 1_000;
 const CLIENTS = 32;
 const WATCHERS = 1_000;
 const CHANGES_PER_SECOND = 100;
 const LOADED_MS = 6_000;
 
 interface Extent {
+  /** Shards of the second case. */
+  large: number;
   warmUps: number;
   rounds: number;
   /** Lists of each subject in a round. */
@@ -19,8 +21,8 @@ interface Extent {
   loadedMs: number;
 }
 
-const FULL: Extent = { warmUps: 2, rounds: 7, lists: 15, loadedMs: LOADED_MS };
-const QUICK: Extent = { warmUps: 1, rounds: 2, lists: 5, loadedMs: 2_000 };
+const FULL: Extent = { large: 10_000, warmUps: 2, rounds: 7, lists: 15, loadedMs: LOADED_MS };
+const QUICK: Extent = { large: 2_000, warmUps: 1, rounds: 2, lists: 5, loadedMs: 2_000 };
 
 interface Scene {
   product: BenchProduct;
@@ -40,32 +42,29 @@ export const benchmarkList: Benchmark = ({ progress, quick }) =>
     const scene: Scene = { product, lister, writer, watcher, extent, progress };
     try {
       const rows: Row[] = [];
-      let shards: ShardState[] = [];
-      for (const size of SIZES) {
-        progress(`writing ${size} shards`);
-        const written = await product.shards(namespaceOf(size), size);
-        if (size === SIZES[0]) shards = written;
-      }
-      for (const size of SIZES) rows.push(...(await sequential(scene, size)));
+      progress(`writing ${SMALL} and ${extent.large} shards`);
+      const shards = await product.shards(namespaceOf(SMALL), SMALL);
+      await product.shards(namespaceOf(extent.large), extent.large);
+      for (const size of [SMALL, extent.large]) rows.push(...(await sequential(scene, size)));
       const unmodified = await notModified(scene, shards);
       rows.push(unmodified.row, ...(await loaded(scene, shards)));
-      return report(rows, unmodified.hitRate);
+      return report(rows, extent.large, unmodified.hitRate);
     } finally {
       await Promise.all(generators.map((generator) => generator.stop()));
     }
   });
 
-function report(rows: Row[], notModifiedHitRate: number) {
+function report(rows: Row[], large: number, notModifiedHitRate: number) {
   const found = (subject: string, name: string) =>
     rows.find((row) => row.subject === subject && row.case === name) as Row;
   const ratio = (name: string, column: string) =>
     round(Number(found('meshkit', name)[column]) / Number(found('kube-apiserver', name)[column]));
-  const small = sequentialName(SIZES[0] as number);
+  const small = sequentialName(SMALL);
   const figures = {
     p95Ms: found('meshkit', small).p95,
     p95RatioToKube: ratio(small, 'p95'),
-    p95Ms10000: found('meshkit', sequentialName(SIZES[1] as number)).p95,
-    p95RatioToKube10000: ratio(sequentialName(SIZES[1] as number), 'p95'),
+    p95Ms10000: found('meshkit', sequentialName(large)).p95,
+    p95RatioToKube10000: ratio(sequentialName(large), 'p95'),
     loadedP95RatioToKube: ratio(LOADED, 'p95'),
     cpuPerListRatioToKube: ratio(small, 'cpuMsEach'),
     notModifiedP95Ms: found('meshkit', NOT_MODIFIED).p95,
@@ -83,7 +82,7 @@ function report(rows: Row[], notModifiedHitRate: number) {
 
 const namespaceOf = (size: number): string => `bench-${size}`;
 const sequentialName = (size: number): string => `${size} shards, one client`;
-const LOADED = `${SIZES[0]} shards, ${CLIENTS} clients, ${WATCHERS} watchers, ${CHANGES_PER_SECOND} changes/s`;
+const LOADED = `${SMALL} shards, ${CLIENTS} clients, ${WATCHERS} watchers, ${CHANGES_PER_SECOND} changes/s`;
 const NOT_MODIFIED = `list of one owner with If-None-Match while others change`;
 
 /** The whole list, whatever it takes: pages of 1,000 from us, one answer from kube-apiserver. */
@@ -142,7 +141,7 @@ async function loaded(scene: Scene, shards: ShardState[]): Promise<Row[]> {
     await watch(scene, subject.target);
     for (let at = 0; at < Math.min(extent.rounds, 5) + 1; at++) {
       const writing = write(scene, shards, extent.loadedMs / (at === 0 ? 3 : 1));
-      const load = { ...listOf(subject.target, SIZES[0] as number), clients: CLIENTS };
+      const load = { ...listOf(subject.target, SMALL), clients: CLIENTS };
       const { ms } = await lister.ask('list', { ...load, forMs: extent.loadedMs / (at === 0 ? 3 : 1) });
       await writing;
       if (at > 0) subject.rounds.push(ms);
@@ -160,7 +159,7 @@ async function loaded(scene: Scene, shards: ShardState[]): Promise<Row[]> {
 
 async function watch({ product, watcher, progress }: Scene, target: Target): Promise<void> {
   const kube = target.subject === 'kube-apiserver';
-  const namespace = namespaceOf(SIZES[0] as number);
+  const namespace = namespaceOf(SMALL);
   const path = kube
     ? `/apis/meshkit.omnirelay.io/v1alpha1/namespaces/${namespace}/shardassignments?watch=1&resourceVersion=0`
     : `/meshkit/shards/watch?namespace=${namespace}&from=now`;
@@ -187,7 +186,7 @@ async function notModified(scene: Scene, shards: ShardState[]): Promise<{ row: R
   progress(NOT_MODIFIED);
   const { url, ca, headers } = product.meshkit;
   const own = NODES.at(-1) as string;
-  const path = `/meshkit/shards?namespace=${namespaceOf(SIZES[0] as number)}&owner=${own}&pageSize=1000`;
+  const path = `/meshkit/shards?namespace=${namespaceOf(SMALL)}&owner=${own}&pageSize=1000`;
   // Moved along by one each time, a shard of the first half never reaches the last node in the time of a bench.
   const others = shards.filter(({ owner }) => owner < NODES.length / 2);
   const forMs = extent.loadedMs;

@@ -1,5 +1,6 @@
 import { type ClientHttp2Session, connect } from 'node:http2';
 import { setTimeout as sleep } from 'node:timers/promises';
+import { API_VERSION } from '@meshkit/shards/records';
 import { machineMicros } from './raw-http2.ts';
 
 export interface WriteLoad {
@@ -23,6 +24,8 @@ export interface ShardState {
   owner: number;
   version: number;
   epoch: number;
+  /** Of the newest write. */
+  resourceVersion: string;
 }
 
 export interface WriteResult {
@@ -73,11 +76,12 @@ async function move(
   shard.epoch += 1;
   const status = statusOf(nodes, shard, previous);
   const started = performance.now();
-  const answer = await patch(session, token, shard, { status });
+  const answer = await put(session, token, shard, status);
   const at = machineMicros();
   result.ms.push(performance.now() - started);
   const found = /"resourceVersion":"(\d+)"/.exec(answer);
   if (!found) throw new Error(`a write was refused: ${answer.slice(0, 500)}`);
+  shard.resourceVersion = found[1]!;
   result.written.push([Number(found[1]), at]);
 }
 
@@ -108,14 +112,15 @@ export function statusOf(nodes: readonly string[], { owner, version, epoch }: Sh
   };
 }
 
-function patch(session: ClientHttp2Session, token: string, shard: ShardState, body: object): Promise<string> {
+/** As the operator does: against the version that it knows. */
+function put(session: ClientHttp2Session, token: string, shard: ShardState, status: object): Promise<string> {
   const { promise, resolve, reject } = Promise.withResolvers<string>();
-  const collection = `/apis/meshkit.omnirelay.io/v1alpha1/namespaces/${shard.namespace}/shardassignments`;
+  const { namespace, name, resourceVersion } = shard;
   const stream = session.request({
-    ':method': 'PATCH',
-    ':path': `${collection}/${shard.name}/status`,
+    ':method': 'PUT',
+    ':path': `/apis/meshkit.omnirelay.io/v1alpha1/namespaces/${namespace}/shardassignments/${name}/status`,
     authorization: `Bearer ${token}`,
-    'content-type': 'application/merge-patch+json',
+    'content-type': 'application/json',
   });
   let answer = '';
   stream.setEncoding('utf8');
@@ -124,6 +129,21 @@ function patch(session: ClientHttp2Session, token: string, shard: ShardState, bo
   });
   stream.on('error', reject);
   stream.on('end', () => resolve(answer));
-  stream.end(JSON.stringify(body));
+  const spec = specOf(name);
+  const metadata = { namespace, name, resourceVersion };
+  stream.end(JSON.stringify({ apiVersion: API_VERSION, kind: 'ShardAssignment', metadata, spec, status }));
   return promise;
+}
+
+export const BENCH_SET = 'bench';
+
+/** The spec of the shard of that name. */
+export function specOf(name: string) {
+  const shardId = name.slice(BENCH_SET.length + 1);
+  return {
+    shardSet: BENCH_SET,
+    shardId,
+    capacity: 1,
+    locality: { region: 'eu-central', zone: 'eu-central-1a' },
+  };
 }
