@@ -1,5 +1,6 @@
 import { promisify } from 'node:util';
 import { gzip as gzipCallback } from 'node:zlib';
+import { fastifySSE } from '@fastify/sse';
 import type { Log } from '@meshkit/crds/log';
 import type { Clock } from '@meshkit/shards/clock';
 import { ShardError } from '@meshkit/shards/errors';
@@ -110,7 +111,11 @@ export function createRest(options: RestOptions): FastifyInstance {
     requireAccept(request, JSON_TYPE);
     return send(request, reply, options.openApi());
   });
-  for (const operation of operations) register(app, operation, options);
+  // Routes of streams have to be there after the plugin; heartbeats are the hub's, one timer for all streams.
+  app.register(fastifySSE, { heartbeatInterval: 0 });
+  app.after(() => {
+    for (const operation of operations) register(app, operation, options);
+  });
   return app;
 }
 
@@ -122,6 +127,7 @@ function register(app: FastifyInstance, operation: Operation, options: RestOptio
     url,
     // A HEAD of a stream would have no end.
     exposeHeadRoute: !streams,
+    ...(streams && { sse: { kind: 'only', heartbeat: false } as const }),
     schema: { params: operation.params, querystring: operation.query },
     onRequest: async (request) => {
       request.access = { op, scope, decision: 'none' };

@@ -4,6 +4,7 @@ import type { Clock } from '@meshkit/shards/clock';
 import { Gauge, type Registry } from 'prom-client';
 import { AccessRecorder } from './access-record.ts';
 import { Authorizer } from './access-review.ts';
+import { EncodedViews } from './encoded-views.ts';
 import type { Gates } from './grpc-call.ts';
 import { type GrpcListener, listenGrpc } from './grpc-listener.ts';
 import { shardService } from './grpc-service.ts';
@@ -11,12 +12,14 @@ import { HealthListener } from './health.ts';
 import { KubernetesRepository } from './kubernetes-repository.ts';
 import { type ListenAddress, type Listener, listenTls } from './listener.ts';
 import { openApiAnswer } from './openapi.ts';
+import type { Operation } from './operation.ts';
 import { RateLimits } from './rate-limits.ts';
 import { createRest } from './rest.ts';
 import { REVIEW_CACHE_DEFAULTS, ReviewCache } from './review-cache.ts';
 import { shardOperations } from './shard-operations.ts';
 import { type Certificate, followCertificate, readCertificate, type TlsFiles } from './tls-files.ts';
 import { Authenticator, type TokenVerdict } from './token-review.ts';
+import { watchShards } from './watch-operation.ts';
 
 export interface ApiServerOptions {
   /** Not closed by the server. */
@@ -126,7 +129,9 @@ export class ApiServer {
   }
 
   #rest(gates: Gates) {
-    const operations = shardOperations({ repository: this.#repository, clock: this.#options.clock });
+    const { clock, random } = this.#options;
+    const source = { repository: this.#repository, views: new EncodedViews(), clock, random };
+    const operations = [...shardOperations(source), watchShards(source) as Operation];
     return createRest({ ...gates, operations, openApi: openApiAnswer(operations) });
   }
 

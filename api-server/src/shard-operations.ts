@@ -14,6 +14,8 @@ import { listQuery, nodesQuery, noParams, shardParams, shardQuery } from './para
 
 export interface ReadSource extends ListSource {
   repository: ListSource['repository'] & Pick<ShardRepository, 'get' | 'nodes'>;
+  /** Absent: not shared with anybody else who serves the same shards as JSON. */
+  views?: EncodedViews;
 }
 
 /** Which representation a tag is of: there is only one so far. */
@@ -22,7 +24,7 @@ const WATCH_PATH = '/meshkit/shards/watch';
 
 /** The read operations. Watch joins them in its own file; explain, history, simulate and the acting verbs will. */
 export function shardOperations(source: ReadSource): Operation[] {
-  const views = new EncodedViews();
+  const { views = new EncodedViews() } = source;
   return [listShards(source, views), getShard(source, views), listNodes(source)] as Operation[];
 }
 

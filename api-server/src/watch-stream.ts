@@ -1,6 +1,6 @@
 import { comparePoints } from '@meshkit/shards/change';
 import { ShardError } from '@meshkit/shards/errors';
-import type { ResetReason, WatchCaller, WatchSink } from '@meshkit/shards/watch';
+import type { ResetReason, Watch, WatchCaller, WatchSink } from '@meshkit/shards/watch';
 import type { Audience } from './audience.ts';
 import type { Writes } from './byte-cache.ts';
 import type { Mark } from './ring.ts';
@@ -49,7 +49,7 @@ const MAX_START_OVERS = 3;
  * lot by lot, and is live once it has heard everything; then the hub pushes. The ring is the queue of all streams:
  * nothing but what the sink has not sent yet waits for one of them alone.
  */
-export class WatchStream {
+export class WatchStream implements Watch {
   readonly caller: WatchCaller;
   readonly audience: Audience;
   /** Monotonic time of the next look whether the caller still may. */
@@ -70,6 +70,7 @@ export class WatchStream {
   #aheadAt: Mark | undefined;
   #waitingSince: number | undefined;
   #startOvers = 0;
+  #messages = 0;
 
   constructor(owner: StreamOwner, options: StreamOptions) {
     this.#owner = owner;
@@ -79,6 +80,10 @@ export class WatchStream {
     this.audience = options.audience;
     this.#restarts = owner.timeline.restarts;
     this.#source = this.#catchUp(options.start);
+  }
+
+  get messages(): number {
+    return this.#messages;
   }
 
   /** Monotonic time since when its network has taken nothing; undefined when it keeps up. */
@@ -268,7 +273,8 @@ export class WatchStream {
     });
   }
 
-  #write({ parts }: Writes): void {
+  #write({ parts, messages }: Writes): void {
+    this.#messages += messages;
     try {
       for (const bytes of parts) this.#sink.write(bytes);
     } catch (error) {

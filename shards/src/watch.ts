@@ -95,6 +95,8 @@ export interface WatchSink {
 }
 
 export interface Watch {
+  /** Given to the sink so far. */
+  readonly messages: number;
   /** The client went away: forgets the stream, and calls nothing of its sink any more. */
   close(): void;
 }
