@@ -9,7 +9,7 @@ import type { ChangeHistory } from '@meshkit/shards/change';
 import type { Actor } from '@meshkit/shards/records';
 import { served } from '@meshkit/shards/shard-view';
 import type { Encoding, ResetReason as Reason, ShardMessage, WatchMessage } from '@meshkit/shards/watch';
-import { shardMessage } from './grpc-views.ts';
+import { bufferOf, shardMessage } from './grpc-views.ts';
 import type { Transport } from './operation.ts';
 
 const EVENTS: Record<ShardMessage['event'], ShardEvent_Type> = {
@@ -36,7 +36,8 @@ export class GrpcEncodings {
     const key = JSON.stringify(transport);
     const known = this.#encodings.get(key);
     if (known) return known;
-    const encode = (message: WatchMessage) => WatchResponse.encode(response(message, transport)).finish();
+    const encode = (message: WatchMessage) =>
+      bufferOf(WatchResponse.encode(response(message, transport)).finish());
     const encoding: Encoding = { name: 'grpc', encode };
     this.#encodings.set(key, encoding);
     return encoding;

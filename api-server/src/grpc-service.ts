@@ -22,7 +22,7 @@ import { type Gates, GrpcCall, type Method } from './grpc-call.ts';
 import { GrpcEncodings } from './grpc-encoding.ts';
 import { getRequest, listRequest, nodesRequest, watchRequest } from './grpc-request.ts';
 import { GrpcSink } from './grpc-sink.ts';
-import { EncodedShards, nodeMessage, vectorMessage } from './grpc-views.ts';
+import { bufferOf, EncodedShards, nodeMessage, vectorMessage } from './grpc-views.ts';
 import { listPage, reach } from './list-page.ts';
 
 export interface GrpcServiceOptions extends Gates {
@@ -57,9 +57,9 @@ export function shardService(options: GrpcServiceOptions): {
 
 /** Bytes in, bytes out: requests are read where their faults can be answered, and what many get is encoded once. */
 function asBytes(service: typeof ShardServiceService): ServiceDefinition {
-  const asItIs = (bytes: Uint8Array) => bytes as Buffer;
+  const requestDeserialize = (bytes: Buffer) => bytes;
   const definition = Object.entries(service).map(([name, method]) => {
-    const raw = { ...method, requestDeserialize: asItIs, responseSerialize: asItIs };
+    const raw = { ...method, requestDeserialize, responseSerialize: bufferOf };
     return [name, raw as unknown as MethodDefinition<Uint8Array, Uint8Array>];
   });
   return Object.fromEntries(definition) as ServiceDefinition;

@@ -73,6 +73,11 @@ export function vectorMessage({ lineage, position, namespaces }: VersionVector):
   return { lineage, position, namespaces };
 }
 
+/** The same bytes: grpc-js copies out of Buffers only. */
+export function bufferOf(bytes: Uint8Array): Buffer {
+  return Buffer.isBuffer(bytes) ? bytes : Buffer.from(bytes.buffer, bytes.byteOffset, bytes.byteLength);
+}
+
 /**
  * Bytes of shards as field 1 of a message, encoded once for each change: records are replaced, never altered. Such bytes are
  * a GetResponse as they are, and several of them behind each other the shards of a ListResponse.

@@ -1,3 +1,5 @@
+import { isIP } from 'node:net';
+import { checkServerIdentity } from 'node:tls';
 import {
   type ClientReadableStream,
   type ClientUnaryCall,
@@ -84,11 +86,16 @@ export class GrpcOrigin {
       );
     }
     this.#server = `${url.hostname}:${url.port || '443'}`;
+    const address = url.hostname.replace(/^\[(.*)\]$/, '$1');
+    const byAddress = isIP(address) !== 0;
     const trusted = credentials.createSsl(ca === undefined ? null : Buffer.from(ca), null, null, {
       rejectUnauthorized: insecureSkipTlsVerify !== true,
+      checkServerIdentity: (_name, certificate) => checkServerIdentity(address, certificate),
     });
     this.#client = new ShardServiceClient(this.#server, trusted, {
       ...OPTIONS,
+      // grpc-js names its target in the TLS handshake, where Node allows no address (RFC 6066, section 3).
+      ...(byAddress ? { 'grpc.ssl_target_name_override': 'address.invalid' } : {}),
       'grpc.primary_user_agent': userAgent,
     });
   }
