@@ -1,4 +1,5 @@
 import { z } from 'zod';
+import { WATCH_DEFAULTS } from './server.ts';
 
 const address = z
   .string()
@@ -10,6 +11,12 @@ const address = z
   .refine(({ port }) => port <= 65_535, 'a port is at most 65535');
 
 const required = (what: string) => z.string(`is required: ${what}`).min(1, `is required: ${what}`);
+
+const whole = (least: number) =>
+  z.preprocess(
+    (value) => (typeof value === 'string' && /^\d{1,15}$/.test(value) ? Number(value) : value),
+    z.int(`a whole number from ${least}`).min(least, `a whole number from ${least}`),
+  );
 
 /** Everything that the executable can be told; the flags, their variables and the documentation follow from it. */
 export const apiServerConfig = z.object({
@@ -34,13 +41,16 @@ export const apiServerConfig = z.object({
     .describe(
       "Also take tokens meant for kube-apiserver, so that people log in with their kubeconfig's token.",
     ),
-  requestsPerSecond: z
-    .preprocess(
-      (value) => (typeof value === 'string' ? Number(value) : value),
-      z.number('a number from 0').min(0),
-    )
+  requestsPerSecond: whole(0)
     .default(1_000)
     .describe('Of one user, over REST and gRPC, with ten times as many saved up at most; 0: no limit.'),
+  ringSize: whole(1)
+    .default(WATCH_DEFAULTS.ringSize)
+    .describe('Changes held in memory, for resuming watches and for later pages of a list.'),
+  maxWatches: whole(1).default(WATCH_DEFAULTS.maxWatches).describe('Watches open at once.'),
+  maxWatchesPerUser: whole(1)
+    .default(WATCH_DEFAULTS.maxWatchesPerUser)
+    .describe('Watches of one user open at once.'),
   logLevel: z
     .enum(['debug', 'info', 'warn', 'error'])
     .default('info')

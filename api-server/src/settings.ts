@@ -42,14 +42,37 @@ export function readSettings<S extends z.ZodObject>(
   throw new ShardError('invalidArgument', lines.join('\n'), { errors: faults });
 }
 
-/** One line for each flag, with its variable and what it is for. */
+export interface SettingRow {
+  flag: string;
+  variable: string;
+  /** Empty when there is none. */
+  standard: string;
+  description: string;
+}
+
+/** One row for each setting: how it is written, and what it is for. */
+export function settingsRows(schema: z.ZodObject): SettingRow[] {
+  return Object.entries(schema.shape).map(([key, field]) => ({
+    flag: `--${flagOf(key)}`,
+    variable: variableOf(key),
+    standard: standardOf(field as z.ZodType),
+    description: (field as z.ZodType).description ?? '',
+  }));
+}
+
 export function settingsHelp(schema: z.ZodObject): string {
-  return Object.entries(schema.shape)
-    .map(([key, field]) => {
-      const flag = `  --${flagOf(key)}`.padEnd(30);
-      return `${flag} ${(field as z.ZodType).description ?? ''} (${variableOf(key)})`;
+  return settingsRows(schema)
+    .map(({ flag, variable, standard, description }) => {
+      const unless = standard === '' ? '' : ` Default: ${standard}.`;
+      return `  ${flag.padEnd(28)} ${description}${unless} (${variable})`;
     })
     .join('\n');
+}
+
+/** A `prefault` is written as the user would write it, a `default` as what comes of it. */
+function standardOf(field: z.ZodType): string {
+  const standard = field instanceof z.ZodDefault || field instanceof z.ZodPrefault;
+  return standard ? String(field.def.defaultValue) : '';
 }
 
 function flagOf(key: string): string {
