@@ -3,7 +3,7 @@ import type { Scope, Target } from '@meshkit/shards/scope';
 import type { z } from 'zod';
 
 /** What an operation answers: the JSON bytes, how many records they hold (for the log), and how new they are. */
-export interface Answer {
+interface Answer {
   body: Buffer;
   count: number;
   versionVector?: VersionVector;

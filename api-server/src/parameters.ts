@@ -3,7 +3,7 @@ import { z } from 'zod';
 
 /** Query and path parameters by their shape; what the filters mean is `parseShardFilter`'s business. */
 
-export const MAX_PAGE_SIZE = 1_000;
+const MAX_PAGE_SIZE = 1_000;
 const DEFAULT_PAGE_SIZE = 100;
 
 const once = z.string('give it once');

@@ -146,7 +146,7 @@ function common(request: FastifyRequest, reply: FastifyReply): FastifyReply {
 }
 
 /** By the connection itself; nothing that a client claims counts. */
-export function protocolOf({ raw }: FastifyRequest): string {
+function protocolOf({ raw }: FastifyRequest): string {
   return raw.httpVersionMajor >= 2 ? `h${raw.httpVersionMajor}` : `http/${raw.httpVersion}`;
 }
 
