@@ -136,7 +136,8 @@ export async function deleteOptions({ query }: Call, request: IncomingMessage): 
   const sent =
     Number(request.headers['content-length'] ?? 0) > 0 || request.headers['transfer-encoding'] !== undefined;
   const body = sent ? await readObject(request, 'DeleteOptions') : {};
-  if ((body.kind ?? 'DeleteOptions') !== 'DeleteOptions') throw badRequest(`no kind ${body.kind} is registered`);
+  if ((body.kind ?? 'DeleteOptions') !== 'DeleteOptions')
+    throw badRequest(`no kind ${body.kind} is registered`);
   const { preconditions, dryRun = [] } = body as {
     preconditions?: DeleteOptions['preconditions'];
     dryRun?: string[];

@@ -81,7 +81,11 @@ export class Resources {
     if (!entry) throw notFound(kind, name);
     const [sent = '', uid] = [next.metadata.uid, entry.object.metadata.uid];
     if (sent !== '' && sent !== uid) {
-      throw conflict(kind, name, `Precondition failed: UID in precondition: ${sent}, UID in object meta: ${uid}`);
+      throw conflict(
+        kind,
+        name,
+        `Precondition failed: UID in precondition: ${sent}, UID in object meta: ${uid}`,
+      );
     }
     return { object: this.#update(target, entry, next, options), created: false };
   }

@@ -105,9 +105,9 @@ export function violations(schema: Schema, value: unknown, path = ''): Cause[] {
   if (value === null && schema.nullable) return [];
   const type = typeOf(value);
   if (!hasType(schema, type)) {
-    const expected = schema['x-kubernetes-int-or-string'] ? 'integer,string' : schema.type;
-    const message = `Invalid value: ${quote(type)}: ${path} in body must be of type ${expected}: ${quote(type)}`;
-    return [{ reason: 'FieldValueTypeInvalid', message, field: path }];
+    return [
+      badType(path, quote(type), schema['x-kubernetes-int-or-string'] ? 'integer,string' : schema.type),
+    ];
   }
   const found: Cause[] = [];
   if (schema.enum && !schema.enum.some((allowed) => isDeepStrictEqual(allowed, value))) {
@@ -164,9 +164,7 @@ function inString(schema: Schema, value: string, path: string): Cause[] {
   // A pattern that RE2 accepts means the same to JavaScript in all that CRDs of this project use.
   if (pattern && !new RegExp(pattern, 'u').test(value))
     found.push(bad(path, value, `should match '${pattern}'`));
-  if (format && FORMATS[format]?.test(value) === false) {
-    found.push(bad(path, value, `must be of type ${format}: ${quote(value)}`));
-  }
+  if (format && FORMATS[format]?.test(value) === false) found.push(badType(path, quote(value), format));
   return found;
 }
 
@@ -201,6 +199,11 @@ function inSize(min = 0, max = Number.POSITIVE_INFINITY, size: number, path: str
 
 function bad(field: string, value: unknown, why: string): Cause {
   return invalidValue(field, value, `${field} in body ${why}`);
+}
+
+function badType(field: string, shown: string, type = ''): Cause {
+  const message = `Invalid value: ${shown}: ${field} in body must be of type ${type}: ${shown}`;
+  return { reason: 'FieldValueTypeInvalid', message, field };
 }
 
 function typeOf(value: unknown): string {

@@ -29,6 +29,8 @@ interface Exchange {
   request: IncomingMessage;
   response: ServerResponse;
   warnings: string[];
+  /** The client wants to print. */
+  table: boolean;
 }
 
 /** The API: authenticates, authorizes, routes by the closed table, answers, and remembers who asked what. */
@@ -47,13 +49,21 @@ export class ApiServer {
   async handle(request: IncomingMessage, response: ServerResponse): Promise<void> {
     const at = Date.now();
     const call = parseCall(request.method ?? 'GET', request.url ?? '/');
-    const exchange: Exchange = { call, user: { username: '', groups: [] }, request, response, warnings: [] };
+    const exchange: Exchange = {
+      call,
+      user: { username: '', groups: [] },
+      request,
+      response,
+      warnings: [],
+      table: false,
+    };
     try {
       exchange.user = this.#identities.authenticate(request);
       if (Object.keys(request.headers).some((name) => name.startsWith('impersonate-'))) {
         throw notImplemented('impersonation');
       }
       this.#authorize(exchange);
+      exchange.table = wantsTable(request);
       const answer = await this.#answer(exchange);
       if (answer) this.#send(exchange, at, answer);
       else response.once('close', () => this.#record(exchange, at, 200));
@@ -184,20 +194,20 @@ export class ApiServer {
     throw notImplemented('privilege escalation checks, which users without the verbs bind and escalate need');
   }
 
-  #list({ call, request }: Exchange, { kind, namespace }: Target): Answer {
+  #list({ call, table }: Exchange, { kind, namespace }: Target): Answer {
     const page = listPage(this.#cluster.store, kind, namespace, call.query);
-    if (!wantsTable(request)) return { code: 200, body: encodeList(kind, page) };
+    if (!table) return { code: 200, body: encodeList(kind, page) };
     const objects = page.entries.map(({ object }) => object);
     return { code: 200, body: tableOf(kind, objects, page.metadata, call.query.get('includeObject')) };
   }
 
-  #shown({ call, request }: Exchange, { kind }: Target, object: Stored): object {
-    if (!wantsTable(request)) return object;
+  #shown({ call, table }: Exchange, { kind }: Target, object: Stored): object {
+    if (!table) return object;
     const { resourceVersion } = object.metadata;
     return tableOf(kind, [object], { resourceVersion }, call.query.get('includeObject'));
   }
 
-  #watch({ call: { query }, request, response }: Exchange, { kind, namespace }: Target): undefined {
+  #watch({ call: { query }, response, table }: Exchange, { kind, namespace }: Target): undefined {
     const version = resourceVersionOf(query, true);
     // The words of a server without the feature; clients then list and watch.
     if (query.has('sendInitialEvents'))
@@ -213,7 +223,7 @@ export class ApiServer {
       ...{ kind, namespace, matches: matcher(kind, query).matches, timeoutMs: seconds * 1000 },
       version: version === 0 ? undefined : version,
       bookmarks: query.get('allowWatchBookmarks') === 'true',
-      render: wantsTable(request) ? render : undefined,
+      render: table ? render : undefined,
     };
     serveWatch(this.#cluster.store, asked, response);
     return undefined;
