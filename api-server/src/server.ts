@@ -10,7 +10,7 @@ import { type ListenAddress, type Listener, listenTls } from './listener.ts';
 import { createRest } from './rest.ts';
 import { REVIEW_CACHE_DEFAULTS, ReviewCache } from './review-cache.ts';
 import { shardOperations } from './shard-operations.ts';
-import { followCertificate, readCertificate, type TlsFiles } from './tls-files.ts';
+import { type Certificate, followCertificate, readCertificate, type TlsFiles } from './tls-files.ts';
 import { Authenticator, type TokenVerdict } from './token-review.ts';
 
 export interface ApiServerOptions {
@@ -59,12 +59,11 @@ export class ApiServer {
 
   /** Resolves once both ports answer; the cache may still be filling (see `/readyz`). Throws in one clear line. */
   async start(): Promise<{ url: string; healthUrl: string }> {
-    const { tls, listen, healthListen, clock, log } = this.#options;
+    const { tls, healthListen, clock, log } = this.#options;
     const { signal } = this.#stopping;
     const certificate = await readCertificate(tls);
     const healthUrl = await this.#health.listen(healthListen);
-    const listener = await listenTls(this.#rest(), listen, certificate, clock);
-    this.#listener = listener;
+    const listener = await this.#listen(certificate);
     this.#running = Promise.all([
       this.#repository.run(signal),
       followCertificate(tls, certificate, (renewed) => listener.renew(renewed), { clock, log, signal }),
@@ -88,6 +87,16 @@ export class ApiServer {
     this.#stopping.abort();
     await Promise.allSettled([this.#running]);
     await this.#health.close();
+  }
+
+  async #listen(certificate: Certificate): Promise<Listener> {
+    try {
+      this.#listener = await listenTls(this.#rest(), this.#options.listen, certificate, this.#options.clock);
+      return this.#listener;
+    } catch (error) {
+      await this.#health.close();
+      throw error;
+    }
   }
 
   #rest() {
