@@ -39,7 +39,7 @@ const listen = z
   .refine(({ port }) => port <= 65_535, 'the port is above 65535');
 
 /** The operator's settings: each is a flag (`--lease-duration`) and an environment variable (`MESHKIT_LEASE_DURATION`). */
-export const CONFIG = z.object({
+const CONFIG = z.object({
   kubeconfig: z
     .string()
     .min(1)

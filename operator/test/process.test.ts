@@ -1,11 +1,11 @@
 import { spawn } from 'node:child_process';
 import { randomBytes } from 'node:crypto';
-import { mkdtempSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
+import { mkdtempSync, rmSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { fileURLToPath } from 'node:url';
 import { afterAll, beforeAll, describe, expect, inject, test } from 'vitest';
-import { parse, stringify } from 'yaml';
+import { kubeconfigFor } from './mesh.ts';
 
 const main = fileURLToPath(new URL('../src/main.ts', import.meta.url));
 let folder: string;
@@ -36,14 +36,6 @@ async function operator(args: string[], env: Record<string, string> = {}, until 
   return { code, stdout, stderr };
 }
 
-function kubeconfig(name: string, change: (config: ReturnType<typeof parse>) => void): string {
-  const config = parse(readFileSync(inject('controlPlane').adminKubeconfig, 'utf8'));
-  change(config);
-  const path = join(folder, name);
-  writeFileSync(path, stringify(config));
-  return path;
-}
-
 describe('a wrong kubeconfig is one clear line and a non-zero exit', () => {
   test('no such file', async () => {
     const { code, stderr } = await operator(['--kubeconfig', join(folder, 'missing')]);
@@ -59,9 +51,8 @@ describe('a wrong kubeconfig is one clear line and a non-zero exit', () => {
   });
 
   test('refused credentials', async () => {
-    const path = kubeconfig('token', (config) => {
-      config.users[0].user = { token: 'wrong' };
-    });
+    const path = join(folder, 'wrong-token');
+    writeFileSync(path, kubeconfigFor('wrong'));
     const { code, stderr } = await operator(['--kubeconfig', path, '--listen', '127.0.0.1:0']);
     expect(code).toBe(1);
     expect(stderr.trim().split('\n')).toEqual([
