@@ -2,6 +2,7 @@ import type { IncomingMessage } from 'node:http';
 import { parse } from 'yaml';
 import type { WriteOptions } from './decode.ts';
 import type { Kind } from './kinds.ts';
+import { decodeProtobuf } from './protobuf.ts';
 import type { Attributes } from './rbac.ts';
 import { isObject, type Json } from './schema.ts';
 import { selectedName } from './selectors.ts';
@@ -21,6 +22,7 @@ const VERBS: Record<string, string | undefined> = {
   DELETE: 'delete',
 };
 const MOST_BODY_BYTES = 3 * 1024 * 1024;
+const BODY_TYPES = ['application/json', 'application/yaml', 'application/vnd.kubernetes.protobuf'];
 const PATCH_TYPES = [
   'application/json-patch+json',
   'application/merge-patch+json',
@@ -56,8 +58,8 @@ export function parseCall(method: string, url: string): Call {
   };
 }
 
-/** The text of the body; throws 413 beyond what kube-apiserver takes. */
-export async function readBody(request: IncomingMessage): Promise<string> {
+/** Throws 413 beyond what kube-apiserver takes. */
+async function readBody(request: IncomingMessage): Promise<Buffer> {
   const chunks: Buffer[] = [];
   let size = 0;
   for await (const chunk of request as AsyncIterable<Buffer>) {
@@ -68,15 +70,16 @@ export async function readBody(request: IncomingMessage): Promise<string> {
     }
     chunks.push(chunk);
   }
-  return Buffer.concat(chunks).toString();
+  return Buffer.concat(chunks);
 }
 
-/** The object that the body is, in JSON or YAML. */
+/** The object that the body is. */
 export async function readObject(request: IncomingMessage, kind: string): Promise<Json> {
   const type = contentType(request);
-  if (!['', 'application/json', 'application/yaml'].includes(type))
-    throw unsupported(['application/json', 'application/yaml']);
-  const text = await readBody(request);
+  if (!BODY_TYPES.includes(type || 'application/json')) throw unsupported(BODY_TYPES);
+  const bytes = await readBody(request);
+  if (type === 'application/vnd.kubernetes.protobuf') return decodeProtobuf(bytes);
+  const text = bytes.toString();
   const unrecognized = (why: string) =>
     badRequest(`the object provided is unrecognized (must be of type ${kind}): ${why}`);
   let body: unknown;
@@ -96,7 +99,7 @@ export async function readPatch(request: IncomingMessage, kind: Kind): Promise<J
   if (type === 'application/json-patch+json') throw notImplemented('JSON patch');
   if (type.startsWith('application/apply-patch')) throw notImplemented('server-side apply');
   if (type !== 'application/merge-patch+json' && !strategic) throw unsupported(PATCH_TYPES);
-  const text = await readBody(request);
+  const text = (await readBody(request)).toString();
   if (strategic && /"\$|"ownerReferences"|"finalizers"|"secrets"|"imagePullSecrets"/.test(text)) {
     throw notImplemented('strategic merge patch of lists');
   }
@@ -162,7 +165,7 @@ function contentType(request: IncomingMessage): string {
   return request.headers['content-type']?.split(';')[0]?.trim() ?? '';
 }
 
-function unsupported(accepted: string[]): StatusError {
+function unsupported(accepted: readonly string[]): StatusError {
   const message = `the body of the request was in an unknown format - accepted media types include: ${accepted.join(', ')}`;
   return new StatusError(415, 'UnsupportedMediaType', message);
 }

@@ -63,7 +63,6 @@ export class ApiServer {
         throw notImplemented('impersonation');
       }
       this.#authorize(exchange);
-      exchange.table = wantsTable(request);
       const answer = await this.#answer(exchange);
       if (answer) this.#send(exchange, at, answer);
       else response.once('close', () => this.#record(exchange, at, 200));
@@ -149,6 +148,7 @@ export class ApiServer {
     const [major, minor] = this.#version.replace('v', '').split('.');
     if (path === '/version')
       return { code: 200, body: { major, minor, gitVersion: this.#version, platform: 'embedded' } };
+    if (path === '/openapi/v2') throw notImplemented('OpenAPI v2, which kubectl wants for `kind: List`');
     const body = discover(path, this.#cluster.kinds);
     return body ? { code: 200, body } : NOWHERE;
   }
@@ -156,6 +156,7 @@ export class ApiServer {
   async #resource(exchange: Exchange, target: Target): Promise<Answer | undefined> {
     const { call, request, warnings } = exchange;
     const { kind, subresource } = target;
+    exchange.table = wantsTable(request);
     const { resources } = this.#cluster;
     const shown = (code: number, object: Stored) => ({ code, body: this.#shown(exchange, target, object) });
     const known = subresource ? ['get', 'update', 'patch'] : undefined;

@@ -120,8 +120,6 @@ class EmbeddedControlPlane implements ControlPlane {
 
   async compactEtcd(): Promise<void> {
     this.#cluster.store.compact();
-    // Open watches end on the real plane too, where kube-apiserver has to restart in order to forget.
-    this.#server?.closeAllConnections();
   }
 
   async restart(options: { downMs?: number } = {}): Promise<void> {
