@@ -25,8 +25,10 @@ let probes: string;
 const clients: Api[] = [];
 
 /** Of the whole suite only: a client of its own for each identity. */
-function as(...who: Parameters<typeof Api.as> extends [unknown, ...infer Rest] ? Rest : never): Api {
-  const client = Api.as(plane, ...who);
+async function as(
+  ...who: Parameters<typeof Api.as> extends [unknown, ...infer Rest] ? Rest : never
+): Promise<Api> {
+  const client = await Api.as(plane, ...who);
   clients.push(client);
   return client;
 }
@@ -72,7 +74,7 @@ async function whoIs(client: Api): Promise<unknown> {
 
 describe('who', () => {
   test('a client certificate is CN and O', async () => {
-    const info = await whoIs(as({ name: 'jane', groups: ['devs', 'ops'] }));
+    const info = await whoIs(await as({ name: 'jane', groups: ['devs', 'ops'] }));
     expect(info).toMatchObject({
       username: 'jane',
       groups: ['devs', 'ops', 'system:authenticated'],
@@ -90,10 +92,11 @@ describe('who', () => {
   });
 
   test.each([
-    ['an unknown token', as('nothing')],
-    ['a broken token', as('a.b.c')],
-    ['a certificate of another CA', foreigner()],
-  ])('%s is 401', async (_, client) => {
+    ['an unknown token', () => as('nothing')],
+    ['a broken token', () => as('a.b.c')],
+    ['a certificate of another CA', foreigner],
+  ])('%s is 401', async (_, someone) => {
+    const client = await someone();
     clients.push(client);
     const answer = await client.get(`${probes}/a`);
     expect(answer).toMatchObject({
@@ -103,7 +106,7 @@ describe('who', () => {
   });
 
   test('nobody may ask for the version and for health, and for nothing else', async () => {
-    const nobody = as(undefined);
+    const nobody = await as(undefined);
     for (const path of ['/version', '/livez', '/readyz', '/healthz']) {
       expect(await nobody.get(path)).toMatchObject({ code: 200 });
     }
@@ -123,12 +126,12 @@ describe('who', () => {
   });
 });
 
-function foreigner(): Api {
-  const authority = createAuthority('meshkit control plane');
+async function foreigner(): Promise<Api> {
+  const authority = await createAuthority('meshkit control plane');
   return new Api(
     plane.url,
     readFileSync(plane.caCert, 'utf8'),
-    issueClient(authority, { name: 'admin', groups: ['system:masters'] }),
+    await issueClient(authority, { name: 'admin', groups: ['system:masters'] }),
   );
 }
 
@@ -144,7 +147,7 @@ describe('what', () => {
     ['deletecollection', 'DELETE', () => probes, '"probes"', ''],
     ['list', 'GET', () => `${probes}?fieldSelector=metadata.name%3Da`, '"probes"', '"a" '],
   ] as const)('%s (%s) needs its verb', async (verb, method, path, resource, name) => {
-    const mallory = as({ name: 'mallory' });
+    const mallory = await as({ name: 'mallory' });
     const answer = await mallory.send(method, path(), {
       body: method === 'GET' || method === 'DELETE' ? undefined : {},
     });
@@ -155,7 +158,7 @@ describe('what', () => {
   });
 
   test('what does not exist is forbidden too', async () => {
-    const mallory = as({ name: 'mallory' });
+    const mallory = await as({ name: 'mallory' });
     expect(await mallory.get(`${ROOT}/namespaces/${namespace}/widgets`)).toMatchObject({ code: 403 });
     expect(await mallory.get('/nothing')).toMatchObject({ code: 403 });
     expect((await mallory.get(`${ROOT}/probes`)).body.message).toContain('at the cluster scope');
@@ -168,7 +171,7 @@ describe('what', () => {
   test('a Role grants its verbs in its namespace', async () => {
     await role('reader', [{ apiGroups: [GROUP], resources: ['probes'], verbs: READ }]);
     await bind('reader', { kind: 'Role', name: 'reader' }, user('reader'));
-    const reader = as({ name: 'reader' });
+    const reader = await as({ name: 'reader' });
     await soon(() => reader.get(probes), 200);
     expect(await reader.get(`${probes}/a`)).toMatchObject({ code: 200 });
     expect(await reader.get(`${probes}/a/status`)).toMatchObject({ code: 403 });
@@ -188,7 +191,7 @@ describe('what', () => {
       { kind: 'Role', name: 'narrow' },
       { kind: 'Group', name: 'narrow', apiGroup: 'rbac.authorization.k8s.io' },
     );
-    const narrow = as({ name: 'somebody', groups: ['narrow'] });
+    const narrow = await as({ name: 'somebody', groups: ['narrow'] });
     await soon(() => narrow.get(`${probes}/a`), 200);
     expect(await narrow.get(`${probes}/b`)).toMatchObject({ code: 403 });
     expect(await narrow.get(probes)).toMatchObject({ code: 403 });
@@ -204,7 +207,7 @@ describe('what', () => {
       code: 201,
     });
     await bind('cluster-in-namespace', { kind: 'ClusterRole', name }, user('local'));
-    const local = as({ name: 'local' });
+    const local = await as({ name: 'local' });
     await soon(() => local.get(probes), 200);
     expect(await local.get(`${ROOT}/probes`)).toMatchObject({ code: 403 });
     const roleRef = { kind: 'ClusterRole', name, apiGroup: 'rbac.authorization.k8s.io' };
@@ -213,7 +216,7 @@ describe('what', () => {
       roleRef,
       subjects: [user('global')],
     });
-    const global = as({ name: 'global' });
+    const global = await as({ name: 'global' });
     await soon(() => global.get(`${ROOT}/probes`), 200);
     await api.delete(`${RBAC}/clusterrolebindings/${name}`);
     await soon(() => global.get(`${ROOT}/probes`), 403);
@@ -343,7 +346,7 @@ describe('SubjectAccessReview', () => {
   });
 
   test('of oneself is open to everybody; of others it is not', async () => {
-    const alice = as({ name: 'alice' });
+    const alice = await as({ name: 'alice' });
     const resourceAttributes = { verb: 'get', group: GROUP, resource: 'probes', namespace };
     const self = { apiVersion: AUTHORIZATION, kind: 'SelfSubjectAccessReview', spec: { resourceAttributes } };
     const mine = await alice.post(`/apis/${AUTHORIZATION}/selfsubjectaccessreviews`, self);
@@ -382,7 +385,7 @@ describe('ServiceAccount tokens', () => {
     });
     const token = String(body.status.token);
     expect(Date.parse(String(body.status.expirationTimestamp)) - Date.now()).toBeGreaterThan(3_500_000);
-    const robot = as(token);
+    const robot = await as(token);
     const username = `system:serviceaccount:${namespace}:robot`;
     const groups = ['system:serviceaccounts', `system:serviceaccounts:${namespace}`, 'system:authenticated'];
     const extra = { 'authentication.kubernetes.io/credential-id': [expect.stringMatching(/^JTI=/)] };
@@ -415,7 +418,7 @@ describe('ServiceAccount tokens', () => {
     const { body } = await request('robot', { audiences: ['a', 'b'], expirationSeconds: 700 });
     expect(body.spec).toMatchObject({ audiences: ['a', 'b'], expirationSeconds: 700 });
     const token = String(body.status.token);
-    expect(await as(token).get(probes)).toMatchObject({ code: 401 });
+    expect(await (await as(token)).get(probes)).toMatchObject({ code: 401 });
     expect((await review(token, ['a', 'z'])).body.status).toMatchObject({
       authenticated: true,
       audiences: ['a'],
@@ -459,7 +462,7 @@ describe('ServiceAccount tokens', () => {
     await api.post(accounts(), { metadata: { name: 'gone' } });
     const token = String((await request('gone')).body.status.token);
     await api.delete(`${accounts()}/gone`);
-    await soon(() => as(token).get(probes), 401);
+    await soon(async () => (await as(token)).get(probes), 401);
     await until(
       () => review(token),
       ({ body }) => body.status.authenticated !== true,
@@ -473,7 +476,7 @@ describe('ServiceAccount tokens', () => {
       body: { message: 'token is required for TokenReview in authentication' },
     });
     expect(await api.get(`/apis/${AUTHENTICATION}/tokenreviews`)).toMatchObject({ code: 405 });
-    const mallory = as({ name: 'mallory' });
+    const mallory = await as({ name: 'mallory' });
     expect(
       await mallory.post(`/apis/${AUTHENTICATION}/tokenreviews`, { spec: { token: 'x' } }),
     ).toMatchObject({ code: 403 });

@@ -73,12 +73,12 @@ export class Api {
   }
 
   /** By a client certificate of the plane's CA; a string is a bearer token, undefined is nobody. */
-  static as(plane: ProvidedControlPlane, who: User | string | undefined): Api {
+  static async as(plane: ProvidedControlPlane, who: User | string | undefined): Promise<Api> {
     const ca = readFileSync(plane.caCert, 'utf8');
     if (typeof who === 'string') return new Api(plane.url, ca, { token: who });
     if (!who) return new Api(plane.url, ca, undefined);
     const authority = { cert: ca, key: readFileSync(plane.caKey, 'utf8') };
-    return new Api(plane.url, ca, issueClient(authority, who));
+    return new Api(plane.url, ca, await issueClient(authority, who));
   }
 
   async send(method: Method, path: string, { body, headers }: SendOptions = {}): Promise<Answer> {

@@ -184,7 +184,7 @@ describe.skipIf(!binary)('kubectl', () => {
     );
     const token = (await kubectl('create', 'token', 'robot')).out.trim();
     expect(token.split('.')).toHaveLength(3);
-    const robot = Api.as(plane, token);
+    const robot = await Api.as(plane, token);
     expect(await robot.get(`/api/v1/namespaces/${namespace}/serviceaccounts`)).toMatchObject({ code: 200 });
     await robot.close();
   });

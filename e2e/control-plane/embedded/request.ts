@@ -29,12 +29,12 @@ const PATCH_TYPES = [
   'application/apply-patch+yaml',
 ];
 
-export function parseCall(method: string, url: string): Call {
+/** Undefined when the URL is none. */
+export function parseCall(method: string, url: string): Call | undefined {
+  // A path that does not start with one slash would be taken for another host's.
+  if (!/^\/(?!\/)/.test(url) || /%(?![0-9a-f]{2})/i.test(url)) return undefined;
   const { pathname: path, searchParams: query } = new URL(url, 'https://kubernetes');
-  const [root, ...rest] = path
-    .split('/')
-    .filter((step) => step !== '')
-    .map(decodeURIComponent);
+  const [root, ...rest] = path.split('/').filter((step) => step !== '').map(unescape);
   const [group = '', version = '', ...steps] = root === 'api' ? ['', ...rest] : rest;
   const common = { query, dryRun: query.has('dryRun'), group, version };
   if ((root !== 'api' && root !== 'apis') || steps.length === 0) {

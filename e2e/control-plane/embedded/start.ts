@@ -31,7 +31,7 @@ export async function startEmbedded(options: StartOptions = {}): Promise<Control
       throw new Error(`the folder for the control plane is not empty: ${folder}`);
   }
   const [port = 0] = await freePorts(1);
-  const plane = new EmbeddedControlPlane(await Ward.create(folder), port, version);
+  const plane = await EmbeddedControlPlane.create(await Ward.create(folder), port, version);
   try {
     await plane.launch();
     signal?.throwIfAborted();
@@ -50,7 +50,7 @@ class EmbeddedControlPlane implements ControlPlane {
   readonly folder: string;
   readonly #ward: Ward;
   readonly #port: number;
-  readonly #authority = createAuthority('meshkit control plane');
+  readonly #authority: KeyedCertificate;
   readonly #certificate: KeyedCertificate;
   readonly #adminToken = randomBytes(24).toString('hex');
   readonly #cluster = new Cluster();
@@ -59,16 +59,29 @@ class EmbeddedControlPlane implements ControlPlane {
   #server: Server | undefined;
   #stopped: Promise<void> | undefined;
 
-  constructor(ward: Ward, port: number, version: string) {
+  private constructor(
+    ward: Ward,
+    port: number,
+    version: string,
+    authority: KeyedCertificate,
+    certificate: KeyedCertificate,
+  ) {
     this.version = version;
     this.url = `https://127.0.0.1:${port}`;
     this.folder = ward.folder;
     this.#ward = ward;
     this.#port = port;
-    const hosts = ['127.0.0.1', 'localhost', 'kubernetes', 'kubernetes.default', 'kubernetes.default.svc'];
-    this.#certificate = issueServer(this.#authority, { commonName: 'kube-apiserver', hosts });
+    this.#authority = authority;
+    this.#certificate = certificate;
     this.#identities = new Identities(this.#cluster.store, this.#adminToken);
     this.#api = new ApiServer(this.#cluster, this.#identities, version);
+  }
+
+  static async create(ward: Ward, port: number, version: string): Promise<EmbeddedControlPlane> {
+    const authority = await createAuthority('meshkit control plane');
+    const hosts = ['127.0.0.1', 'localhost', 'kubernetes', 'kubernetes.default', 'kubernetes.default.svc'];
+    const certificate = await issueServer(authority, { commonName: 'kube-apiserver', hosts });
+    return new EmbeddedControlPlane(ward, port, version, authority, certificate);
   }
 
   async launch(): Promise<void> {
@@ -84,7 +97,8 @@ class EmbeddedControlPlane implements ControlPlane {
 
   async kubeconfig(user: User | 'admin' = 'admin'): Promise<string> {
     const name = user === 'admin' ? user : user.name;
-    const credentials = user === 'admin' ? { token: this.#adminToken } : issueClient(this.#authority, user);
+    const credentials =
+      user === 'admin' ? { token: this.#adminToken } : await issueClient(this.#authority, user);
     return kubeconfigYaml({ server: this.url, ca: this.#authority.cert, user: name, credentials });
   }
 
@@ -115,7 +129,7 @@ class EmbeddedControlPlane implements ControlPlane {
     commonName: string;
     hosts: readonly string[];
   }): Promise<ServerCertificate> {
-    return { ...issueServer(this.#authority, options), ca: this.#authority.cert };
+    return { ...(await issueServer(this.#authority, options)), ca: this.#authority.cert };
   }
 
   async compactEtcd(): Promise<void> {
