@@ -10,7 +10,7 @@ import { parse, stringify } from 'yaml';
 import type { ControlPlane } from '../control-plane/control-plane.ts';
 import { Child, freePort, projectRoot } from './child.ts';
 
-export const SYSTEM_NAMESPACE = 'meshkit-system';
+const SYSTEM_NAMESPACE = 'meshkit-system';
 const OPERATOR_MAIN = 'operator/src/main.ts';
 const API_SERVER_MAIN = 'api-server/src/main.ts';
 const DEMO_NODE = 'samples/01-quickstart/demo-node.ts';

@@ -274,6 +274,8 @@ it('never grants an epoch twice, holds the budget, ends every drain, and settles
       cluster.settle();
       const { memory: _, ...idle } = cluster.pass();
       expect(idle).toEqual({ create: [], remove: [], writes: [] });
+      // Nothing waits any more: what the plan wants is done, or cannot be.
+      expect(cluster.set?.status?.conditions?.[1]?.status ?? 'False').toBe('False');
       const ready = (owner?: string) => cluster.nodes.get(owner ?? '')?.ready ?? false;
       const eligible = [...cluster.nodes.values()].some(
         ({ node: { spec }, ready }) => ready && !spec.scheduling,

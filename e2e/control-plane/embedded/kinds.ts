@@ -4,7 +4,7 @@ import type { Stored } from './store.ts';
 import { columnCell } from './table.ts';
 
 /** One printed column of a Table. */
-export interface Column {
+interface Column {
   name: string;
   type: string;
   /** 0 is always shown, more only with `-o wide`. */

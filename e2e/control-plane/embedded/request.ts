@@ -4,6 +4,7 @@ import type { WriteOptions } from './decode.ts';
 import type { Kind } from './kinds.ts';
 import { decodeProtobuf } from './protobuf.ts';
 import type { Attributes } from './rbac.ts';
+import type { Preconditions } from './resources.ts';
 import { isObject, type Json } from './schema.ts';
 import { selectedName } from './selectors.ts';
 import { badRequest, invalid, notImplemented, StatusError, unsupportedValue } from './status.ts';
@@ -29,12 +30,19 @@ const PATCH_TYPES = [
   'application/apply-patch+yaml',
 ];
 
-/** Undefined when the URL is none. */
+/** Undefined when the URL is malformed. */
 export function parseCall(method: string, url: string): Call | undefined {
-  // A path that does not start with one slash would be taken for another host's.
-  if (!/^\/(?!\/)/.test(url) || /%(?![0-9a-f]{2})/i.test(url)) return undefined;
-  const { pathname: path, searchParams: query } = new URL(url, 'https://kubernetes');
-  const [root, ...rest] = path.split('/').filter((step) => step !== '').map(unescape);
+  try {
+    return callOf(method, new URL(url, 'https://kubernetes'));
+  } catch (error) {
+    if (error instanceof URIError || error instanceof TypeError) return undefined;
+    throw error;
+  }
+}
+
+function callOf(method: string, { pathname: path, searchParams: query }: URL): Call {
+  const encoded = path.split('/').filter((step) => step !== '');
+  const [root, ...rest] = encoded.map(decodeURIComponent);
   const [group = '', version = '', ...steps] = root === 'api' ? ['', ...rest] : rest;
   const common = { query, dryRun: query.has('dryRun'), group, version };
   if ((root !== 'api' && root !== 'apis') || steps.length === 0) {
@@ -100,20 +108,16 @@ export async function readPatch(request: IncomingMessage, kind: Kind): Promise<J
   if (type.startsWith('application/apply-patch')) throw notImplemented('server-side apply');
   if (type !== 'application/merge-patch+json' && !strategic) throw unsupported(PATCH_TYPES);
   const text = (await readBody(request)).toString();
-  if (strategic && /"\$|"ownerReferences"|"finalizers"|"secrets"|"imagePullSecrets"/.test(text)) {
-    throw notImplemented('strategic merge patch of lists');
-  }
+  const merges = /"(\$\w+|ownerReferences|finalizers|secrets|imagePullSecrets)" *:/.test(text);
+  if (strategic && merges) throw notImplemented('strategic merge patch of lists');
   let body: unknown;
   try {
     body = JSON.parse(text);
   } catch {
     throw badRequest('invalid JSON patch');
   }
-  if (!isObject(body))
-    throw badRequest(
-      'error decoding patch: json: cannot unmarshal it into Go value of type map[string]interface {}',
-    );
-  return body;
+  if (isObject(body)) return body;
+  throw badRequest('error decoding patch: json: cannot unmarshal it into a map[string]interface {}');
 }
 
 export function writeOptions({ query }: Call, request: IncomingMessage, warnings: string[]): WriteOptions {
@@ -121,32 +125,30 @@ export function writeOptions({ query }: Call, request: IncomingMessage, warnings
   checkOption('fieldValidation', fieldValidation, ['', 'Ignore', 'Strict', 'Warn']);
   for (const directive of query.getAll('dryRun')) checkOption('dryRun', directive, ['All']);
   const agent = request.headers['user-agent']?.split('/')[0] || 'unknown';
-  return {
-    dryRun: query.has('dryRun'),
-    manager: query.get('fieldManager') ?? agent,
-    fieldValidation,
-    warnings,
-  };
+  const manager = query.get('fieldManager') ?? agent;
+  return { dryRun: query.has('dryRun'), manager, fieldValidation, warnings };
 }
 
 export interface DeleteOptions {
-  preconditions?: { uid?: string; resourceVersion?: string };
+  preconditions?: Preconditions;
   dryRun: boolean;
+}
+
+interface SentDeleteOptions {
+  kind?: string;
+  preconditions?: Preconditions;
+  propagationPolicy?: string;
+  dryRun?: string[];
 }
 
 /** From body and query. */
 export async function deleteOptions({ query }: Call, request: IncomingMessage): Promise<DeleteOptions> {
-  const sent =
-    Number(request.headers['content-length'] ?? 0) > 0 || request.headers['transfer-encoding'] !== undefined;
-  const body = sent ? await readObject(request, 'DeleteOptions') : {};
-  if ((body.kind ?? 'DeleteOptions') !== 'DeleteOptions')
-    throw badRequest(`no kind ${body.kind} is registered`);
-  const { preconditions, dryRun = [] } = body as {
-    preconditions?: DeleteOptions['preconditions'];
-    dryRun?: string[];
-  };
-  const policy =
-    (body.propagationPolicy as string | undefined) ?? query.get('propagationPolicy') ?? 'Background';
+  const { 'content-length': length, 'transfer-encoding': encoding } = request.headers;
+  const sent = encoding !== undefined || Number(length ?? 0) > 0;
+  const body: SentDeleteOptions = sent ? await readObject(request, 'DeleteOptions') : {};
+  const { kind = 'DeleteOptions', preconditions, dryRun = [], propagationPolicy } = body;
+  if (kind !== 'DeleteOptions') throw badRequest(`no kind ${kind} is registered`);
+  const policy = propagationPolicy ?? query.get('propagationPolicy') ?? 'Background';
   checkOption('propagationPolicy', policy, ['Foreground', 'Background', 'Orphan', 'nil'], 'DeleteOptions');
   if (policy === 'Foreground' || policy === 'Orphan') throw notImplemented(`propagationPolicy ${policy}`);
   const directives = [...dryRun, ...query.getAll('dryRun')];
@@ -156,9 +158,8 @@ export async function deleteOptions({ query }: Call, request: IncomingMessage): 
 
 function checkOption(field: string, value: string, supported: string[], kind = 'CreateOptions'): void {
   if (supported.includes(value)) return;
-  throw invalid('meta.k8s.io', kind, '', [
-    unsupportedValue(field, field === 'dryRun' ? [value] : value, supported),
-  ]);
+  const cause = unsupportedValue(field, field === 'dryRun' ? [value] : value, supported);
+  throw invalid('meta.k8s.io', kind, '', [cause]);
 }
 
 function contentType(request: IncomingMessage): string {

@@ -79,8 +79,9 @@ export class ApiServer {
     const type = text.startsWith('{') ? 'application/json' : 'text/plain; charset=utf-8';
     const { retryAfterSeconds } = (body as Partial<Status>).details ?? {};
     const headers: OutgoingHttpHeaders = { 'content-type': type, 'content-length': Buffer.byteLength(text) };
-    if (retryAfterSeconds) headers['retry-after'] = retryAfterSeconds;
-    if (warnings.length > 0) headers.warning = warnings.map((one) => `299 - ${JSON.stringify(one)}`);
+    if (retryAfterSeconds) headers['retry-after'] = String(retryAfterSeconds);
+    if (warnings.length > 0)
+      headers.warning = warnings.map((one) => `299 - ${JSON.stringify(one)}`).join(', ');
     this.#record(exchange, at, code);
     response.writeHead(code, headers).end(request.method === 'HEAD' ? undefined : text);
   }
@@ -108,12 +109,15 @@ export class ApiServer {
     if (review) return this.#review(exchange, review.kind);
     if (call.group === 'admissionregistration.k8s.io') throw notImplemented('admission policies');
     const kind = this.#cluster.kinds.find(
-      ({ group, version, plural }) => plural === call.resource && group === call.group && version === call.version,
+      ({ group, version, plural }) =>
+        plural === call.resource && group === call.group && version === call.version,
     );
     if (!kind) return NOWHERE;
     const namespace = kind.namespaced ? call.namespace : '';
     const collective = call.verb === 'list' || call.verb === 'watch';
-    const misplaced = kind.namespaced ? !namespace && !collective : call.namespace && call.resource !== 'namespaces';
+    const misplaced = kind.namespaced
+      ? !namespace && !collective
+      : call.namespace && call.resource !== 'namespaces';
     if (misplaced) return NOWHERE;
     const target: Target = { kind, namespace, name: call.name, subresource: call.subresource };
     const part = call.subresource;
@@ -168,7 +172,9 @@ export class ApiServer {
   /** The real server lets nobody hand out rights beyond their own; this one cannot tell, and asks for the verb that allows it. */
   #refuseEscalation({ user, call }: Exchange): void {
     if (call.group !== RBAC_GROUP) return;
-    const [verb, resource] = call.resource.endsWith('bindings') ? ['bind', 'clusterroles'] : ['escalate', call.resource];
+    const [verb, resource] = call.resource.endsWith('bindings')
+      ? ['bind', 'clusterroles']
+      : ['escalate', call.resource];
     const wanted = { ...call, verb, resource };
     if (decide(this.#cluster.store, user, wanted).allowed) return;
     throw notImplemented('privilege escalation checks, which users without the verbs bind and escalate need');
@@ -198,7 +204,12 @@ export class ApiServer {
     const render = (object: Stored, first: boolean) =>
       tableOf(kind, [object], { resourceVersion: object.metadata.resourceVersion }, include, first);
     const asked = {
-      ...{ kind, namespace, matches: matcher(kind, query).matches, timeoutMs: Math.min(seconds * 1000, LONGEST_TIMER_MS) },
+      ...{
+        kind,
+        namespace,
+        matches: matcher(kind, query).matches,
+        timeoutMs: Math.min(seconds * 1000, LONGEST_TIMER_MS),
+      },
       version: version === 0 ? undefined : version,
       bookmarks: query.get('allowWatchBookmarks') === 'true',
       render: table ? render : undefined,
