@@ -288,7 +288,12 @@ it('never grants an epoch twice, holds the budget, ends every drain, and settles
         const bound = cluster.set?.spec.strategy === 'Static' || cluster.set?.spec.locality === 'Required';
         const served =
           (spec.state ?? 'Active') === 'Active' && !outside && cluster.set?.spec.freeze !== 'All';
-        if (served && eligible && !bound) expect(status?.phase).toBe('Active');
+        if (served && eligible && !bound) {
+          expect(status?.phase).toBe('Active');
+          expect(cluster.nodes.get(status?.owner ?? '')?.node.spec.scheduling).not.toBe('Drain');
+          const pinned = cluster.nodes.get(spec.owner?.pinned ?? '');
+          if (pinned?.ready && !pinned.node.spec.scheduling) expect(status?.owner).toBe(spec.owner?.pinned);
+        }
         if (outside && cluster.set?.spec.freeze !== 'All') expect(status?.owner).toBeUndefined();
       }
     },
