@@ -115,11 +115,9 @@ describe('a CustomResourceDefinition', () => {
       },
     };
     const definition = {
-      ...{
-        apiVersion: 'apiextensions.k8s.io/v1',
-        kind: 'CustomResourceDefinition',
-        metadata: { name: `gadgets.${group}` },
-      },
+      apiVersion: 'apiextensions.k8s.io/v1',
+      kind: 'CustomResourceDefinition',
+      metadata: { name: `gadgets.${group}` },
       spec: {
         group,
         names,
@@ -277,23 +275,17 @@ describe('a Lease', () => {
 describe('an Event', () => {
   const events = () => `/apis/events.k8s.io/v1/namespaces/${namespace}/events`;
   const event = (name: string, more: object = {}) => ({
-    ...{
-      apiVersion: 'events.k8s.io/v1',
-      kind: 'Event',
-      metadata: { name },
-      eventTime: '2026-11-23T08:38:00.123456Z',
-    },
-    ...{
-      reportingController: 'meshkit.omnirelay.io/operator',
-      reportingInstance: 'pod-1',
-      action: 'Move',
-      reason: 'Moved',
-    },
-    ...{
-      type: 'Normal',
-      note: 'hello',
-      regarding: { apiVersion: API_VERSION, kind: 'Probe', name: 'p', namespace },
-    },
+    apiVersion: 'events.k8s.io/v1',
+    kind: 'Event',
+    metadata: { name },
+    eventTime: '2026-11-23T08:38:00.123456Z',
+    reportingController: 'meshkit.omnirelay.io/operator',
+    reportingInstance: 'pod-1',
+    action: 'Move',
+    reason: 'Moved',
+    type: 'Normal',
+    note: 'hello',
+    regarding: { apiVersion: API_VERSION, kind: 'Probe', name: 'p', namespace },
     ...more,
   });
 

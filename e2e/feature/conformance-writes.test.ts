@@ -238,7 +238,10 @@ describe('delete', () => {
     const answer = await api.delete(`${probes}/delete`);
     expect(answer.code).toBe(200);
     expect(answer.body).toEqual({
-      ...{ kind: 'Status', apiVersion: 'v1', metadata: {}, status: 'Success' },
+      kind: 'Status',
+      apiVersion: 'v1',
+      metadata: {},
+      status: 'Success',
       details: { ...resource, name: 'delete', uid: metadata.uid },
     });
     expect(await api.get(`${probes}/delete`)).toMatchObject({ code: 404 });

@@ -6,21 +6,24 @@ interface Message {
   [field: number]: readonly [name: string, type: 'text' | 'texts' | 'whole' | Message];
 }
 
-const METADATA: Message = { 1: ['name', 'text'], 2: ['generateName', 'text'], 3: ['namespace', 'text'] };
-const NAMED: Message = { 1: ['metadata', METADATA] };
-const RESOURCE: Message = {
-  ...{ 1: ['namespace', 'text'], 2: ['verb', 'text'], 3: ['group', 'text'], 4: ['version', 'text'] },
-  ...{ 5: ['resource', 'text'], 6: ['subresource', 'text'], 7: ['name', 'text'] },
-};
+/** Fields 1, 2, 3 … of type text. */
+function texts(...names: string[]): Message {
+  return Object.fromEntries(names.map((name, index) => [index + 1, [name, 'text'] as const]));
+}
+
+const NAMED: Message = { 1: ['metadata', texts('name', 'generateName', 'namespace')] };
+const RESOURCE = texts('namespace', 'verb', 'group', 'version', 'resource', 'subresource', 'name');
 const ACCESS: Message = {
   1: ['resourceAttributes', RESOURCE],
-  2: ['nonResourceAttributes', { 1: ['path', 'text'], 2: ['verb', 'text'] }],
+  2: ['nonResourceAttributes', texts('path', 'verb')],
 };
-const TYPE_META: Message = { 1: ['apiVersion', 'text'], 2: ['kind', 'text'] };
+const TYPE_META = texts('apiVersion', 'kind');
 
 /** What kubectl writes by its typed clients, which know no JSON: `create namespace`, `auth can-i`, `create token` and such. */
 const MESSAGES: Record<string, Message | undefined> = {
-  ...{ Namespace: NAMED, ServiceAccount: NAMED, SelfSubjectReview: {} },
+  Namespace: NAMED,
+  ServiceAccount: NAMED,
+  SelfSubjectReview: {},
   SelfSubjectAccessReview: { 2: ['spec', ACCESS] },
   TokenRequest: { 2: ['spec', { 1: ['audiences', 'texts'], 4: ['expirationSeconds', 'whole'] }] },
 };

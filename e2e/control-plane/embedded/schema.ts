@@ -38,23 +38,24 @@ export function isObject(value: unknown): value is Json {
 const text: Schema = { type: 'string' };
 const time: Schema = { type: 'string', format: 'date-time' };
 const map: Schema = { type: 'object', additionalProperties: text };
-const OWNER = {
-  apiVersion: text,
-  kind: text,
-  name: text,
-  uid: text,
-  controller: { type: 'boolean' },
-  blockOwnerDeletion: { type: 'boolean' },
-} as const;
+const flag: Schema = { type: 'boolean' };
+const whole: Schema = { type: 'integer' };
+const texts = (...names: string[]) => Object.fromEntries(names.map((name) => [name, text]));
+const OWNER = { ...texts('apiVersion', 'kind', 'name', 'uid'), controller: flag, blockOwnerDeletion: flag };
 
 /** metav1.ObjectMeta. */
 export const METADATA: Schema = {
   type: 'object',
   properties: {
-    ...{ name: text, generateName: text, namespace: text, selfLink: text, uid: text, resourceVersion: text },
-    ...{ creationTimestamp: time, deletionTimestamp: time, labels: map, annotations: map },
-    ...{ generation: { type: 'integer' }, deletionGracePeriodSeconds: { type: 'integer' } },
-    ...{ finalizers: { type: 'array', items: text }, managedFields: { type: 'array' } },
+    ...texts('name', 'generateName', 'namespace', 'selfLink', 'uid', 'resourceVersion'),
+    creationTimestamp: time,
+    deletionTimestamp: time,
+    deletionGracePeriodSeconds: whole,
+    generation: whole,
+    labels: map,
+    annotations: map,
+    finalizers: { type: 'array', items: text },
+    managedFields: { type: 'array' },
     ownerReferences: { type: 'array', items: { type: 'object', properties: OWNER } },
   },
 };

@@ -203,15 +203,17 @@ export class ApiServer {
     const include = query.get('includeObject');
     const render = (object: Stored, first: boolean) =>
       tableOf(kind, [object], { resourceVersion: object.metadata.resourceVersion }, include, first);
+    const { matches } = matcher(kind, query);
+    const bookmarks = query.get('allowWatchBookmarks') === 'true';
+    const timeoutMs = Math.min(seconds * 1000, LONGEST_TIMER_MS);
+    const since = version === 0 ? undefined : version;
     const asked = {
-      ...{
-        kind,
-        namespace,
-        matches: matcher(kind, query).matches,
-        timeoutMs: Math.min(seconds * 1000, LONGEST_TIMER_MS),
-      },
-      version: version === 0 ? undefined : version,
-      bookmarks: query.get('allowWatchBookmarks') === 'true',
+      kind,
+      namespace,
+      matches,
+      version: since,
+      bookmarks,
+      timeoutMs,
       render: table ? render : undefined,
     };
     serveWatch(this.#cluster.store, asked, response);
