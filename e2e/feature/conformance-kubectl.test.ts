@@ -7,7 +7,15 @@ import { promisify } from 'node:util';
 import { afterAll, beforeAll, describe, expect, inject, test } from 'vitest';
 import { stringify } from 'yaml';
 import { binarySettings, findBinaries } from '../control-plane/binaries.ts';
-import { API_VERSION, Api, freshNamespace, installProbes, probe } from './conformance-api.ts';
+import {
+  API_VERSION,
+  Api,
+  freshNamespace,
+  installProbes,
+  probe,
+  probesIn,
+  until,
+} from './conformance-api.ts';
 
 const plane = inject('controlPlane');
 const found = plane.kubectl ? undefined : await findBinaries(binarySettings(process.env));
