@@ -75,13 +75,20 @@ export function serveWatch(store: Store, request: WatchRequest, answer: ServerRe
     answer.end();
     return;
   }
-  const timers = [setTimeout(() => answer.end(), timeoutMs)];
+  const timers = [setTimeout(finish, timeoutMs)];
   if (request.bookmarks) timers.push(setInterval(bookmark, BOOKMARK_EVERY_MS));
   if (request.bookmarks && timeoutMs > LAST_BOOKMARK_MS) {
     timers.push(setTimeout(bookmark, timeoutMs - LAST_BOOKMARK_MS));
   }
-  answer.once('close', () => {
+  answer.once('close', release);
+
+  function release(): void {
     store.unfollow(kind.bucket, onChange);
     for (const timer of timers) clearTimeout(timer);
-  });
+  }
+  /** Lets go of the store first: an answer that was ended takes no more events, and closes some time later. */
+  function finish(): void {
+    release();
+    answer.end();
+  }
 }
