@@ -19,6 +19,9 @@ export const apiServerConfig = z.object({
     .describe('Path of a kubeconfig; absent: KUBECONFIG, ~/.kube/config, in-cluster.'),
   context: z.string().optional().describe("Context in it; absent: the file's current one."),
   listen: address.prefault('0.0.0.0:8443').describe('HOST:PORT of the API (HTTP/2 and HTTP/1.1 over TLS).'),
+  grpcListen: address
+    .optional()
+    .describe('HOST:PORT of the same API as gRPC, over TLS, such as 0.0.0.0:9443; absent: no gRPC.'),
   healthListen: address
     .prefault('0.0.0.0:8081')
     .describe('HOST:PORT of /livez, /readyz and /metrics, plain HTTP.'),
@@ -31,6 +34,13 @@ export const apiServerConfig = z.object({
     .describe(
       "Also take tokens meant for kube-apiserver, so that people log in with their kubeconfig's token.",
     ),
+  requestsPerSecond: z
+    .preprocess(
+      (value) => (typeof value === 'string' ? Number(value) : value),
+      z.number('a number from 0').min(0),
+    )
+    .default(1_000)
+    .describe('Of one user, over REST and gRPC, with ten times as many saved up at most; 0: no limit.'),
   logLevel: z
     .enum(['debug', 'info', 'warn', 'error'])
     .default('info')

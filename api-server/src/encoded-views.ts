@@ -1,5 +1,4 @@
 import type { ShardAssignment } from '@meshkit/shards/records';
-import type { VersionVector } from '@meshkit/shards/repository';
 import { served } from '@meshkit/shards/shard-view';
 
 const COMMA = Buffer.from(',');
@@ -19,15 +18,14 @@ export class EncodedViews {
     return bytes;
   }
 
-  /** `{items, nextCursor?, versionVector}` */
-  list(records: readonly ShardAssignment[], nextCursor: string | undefined, vector: VersionVector): Buffer {
+  /** `{items, nextCursor?, consistency, resumeToken?, versionVector}`; `rest` is everything but the items. */
+  list(records: readonly ShardAssignment[], rest: Record<string, unknown>): Buffer {
     const parts: Buffer[] = [Buffer.from('{"items":[')];
     for (const record of records) {
       if (parts.length > 1) parts.push(COMMA);
       parts.push(this.of(record));
     }
-    const cursor = nextCursor === undefined ? '' : `,"nextCursor":${JSON.stringify(nextCursor)}`;
-    parts.push(Buffer.from(`]${cursor},"versionVector":${JSON.stringify(vector)}}`));
+    parts.push(Buffer.from(`],${JSON.stringify(rest).slice(1)}`));
     return Buffer.concat(parts);
   }
 }

@@ -1,23 +1,37 @@
+import { Backoff } from '@meshkit/crds/backoff';
 import { Informer, type InformerOptions } from '@meshkit/crds/informer';
+import type { KubeClient } from '@meshkit/crds/kube-client';
 import type { Log } from '@meshkit/crds/log';
-import { MESH_NODES, type Resource, SHARD_ASSIGNMENTS, SHARD_SETS } from '@meshkit/crds/resource';
+import { reflect } from '@meshkit/crds/reflector';
+import { MESH_NODES, NAMESPACES, SHARD_ASSIGNMENTS, SHARD_SETS } from '@meshkit/crds/resource';
 import type { Clock } from '@meshkit/shards/clock';
+import { filterDigest } from '@meshkit/shards/cursor';
+import { ShardError } from '@meshkit/shards/errors';
 import { owningNodes } from '@meshkit/shards/owning-nodes';
-import type { KubeObject, MeshNode, ShardAssignment, ShardSet } from '@meshkit/shards/records';
+import { compareVersions, type MeshNode, type ShardAssignment, type ShardSet } from '@meshkit/shards/records';
 import type {
   OwningNode,
+  PageRequest,
   ShardFilter,
   ShardPage,
   ShardRepository,
   VersionVector,
 } from '@meshkit/shards/repository';
-import { ShardStore } from './shard-store.ts';
+import { sealResumeToken } from '@meshkit/shards/resume-token';
+import type { Watch, WatchCaller, WatchRequest, WatchSink } from '@meshkit/shards/watch';
+import type { Registry } from 'prom-client';
+import type { RingLimits } from './ring.ts';
+import { Timeline, type TimelinePage } from './timeline.ts';
+import { WatchHub, type WatchLimits } from './watch-hub.ts';
 
 export interface KubernetesRepositoryOptions {
-  client: InformerOptions<ShardAssignment>['client'];
+  client: Pick<KubeClient, 'get' | 'list' | 'watch'>;
   clock: Clock;
   random: () => number;
   log: Log;
+  registry: Registry;
+  ring: RingLimits;
+  watches: WatchLimits;
 }
 
 /** What stands between the cache and the cluster's present state; both undefined when nothing does. */
@@ -28,34 +42,72 @@ export interface CacheHealth {
   stale?: string;
 }
 
+/** What a follower of one resource says of itself. */
+interface Following {
+  synced: boolean;
+  connected: boolean;
+  lastError?: string;
+}
+
+interface Waiter {
+  position: string;
+  reached: () => void;
+}
+
+/** How long a watch may wait for this replica to reach its token. */
+const CATCH_UP_MS = 3_000;
+const LINEAGE_BASE_MS = 200;
+const LINEAGE_CAP_MS = 5_000;
+
 /** The shards and nodes of a cluster, followed by watch and served from memory. Answers need no I/O. */
 export class KubernetesRepository implements ShardRepository {
-  readonly #store = new ShardStore();
-  readonly #assignments: Informer<ShardAssignment>;
+  readonly #options: KubernetesRepositoryOptions;
+  readonly #timeline: Timeline;
+  readonly #hub: WatchHub;
   readonly #nodes: Informer<MeshNode>;
   readonly #sets: Informer<ShardSet>;
+  readonly #waiters = new Set<Waiter>();
+  #lineage = '';
+  #connection: Omit<Following, 'synced'> = { connected: false };
 
   constructor(options: KubernetesRepositoryOptions) {
-    const informer = <T extends KubeObject>(resource: Resource<T>): Informer<T> =>
-      new Informer<T>({ ...options, resource } satisfies InformerOptions<T>);
-    this.#assignments = informer(SHARD_ASSIGNMENTS);
-    this.#nodes = informer(MESH_NODES);
-    this.#sets = informer(SHARD_SETS);
-    this.#assignments.onChange(({ type, object }) => {
-      if (type === 'DELETED') this.#store.remove(object);
-      else this.#store.put(object);
+    this.#options = options;
+    const { clock, ring, watches } = options;
+    this.#timeline = new Timeline(ring, () => clock.monotonic());
+    this.#hub = new WatchHub({
+      ...options,
+      limits: watches,
+      timeline: this.#timeline,
+      lineage: () => this.#lineage,
+      newest: () => this.#newest(),
+      waitFor: (position) => this.#within(CATCH_UP_MS, (signal) => this.waitFor(position, signal)),
     });
+    this.#nodes = new Informer({ ...options, resource: MESH_NODES } satisfies InformerOptions<MeshNode>);
+    this.#sets = new Informer({ ...options, resource: SHARD_SETS } satisfies InformerOptions<ShardSet>);
   }
 
   /** Follows the cluster until aborted; resolves then. */
   async run(signal: AbortSignal): Promise<void> {
-    await Promise.all(this.#informers().map(({ informer }) => informer.run(signal)));
+    const hub = new AbortController();
+    const following = Promise.all([this.#follow(signal), this.#nodes.run(signal), this.#sets.run(signal)]);
+    const ended = () => hub.abort();
+    await Promise.all([following.finally(ended), this.#hub.run(hub.signal)]);
+  }
+
+  /** Ends all watches with a `goaway`, and admits no more. */
+  async drain(): Promise<void> {
+    await this.#hub.drain();
   }
 
   health(): CacheHealth {
     const health: CacheHealth = {};
-    for (const { name, informer } of this.#informers()) {
-      const { synced, connected, lastError } = informer.state;
+    const shards = { ...this.#connection, synced: this.#timeline.synced };
+    const followed: [string, Following][] = [
+      ['ShardAssignments', shards],
+      ['MeshNodes', this.#nodes.state],
+      ['ShardSets', this.#sets.state],
+    ];
+    for (const [name, { synced, connected, lastError }] of followed) {
       const why = lastError === undefined ? '' : `: ${lastError}`;
       if (!synced) health.cold ??= `waiting for the first list of ${name}${why}`;
       else if (!connected) health.stale ??= `lost the watch of ${name}${why}`;
@@ -64,41 +116,134 @@ export class KubernetesRepository implements ShardRepository {
   }
 
   counts(): { shards: number; nodes: number } {
-    return { shards: this.#store.size, nodes: this.#nodes.list().length };
+    return { shards: this.#timeline.size, nodes: this.#nodes.list().length };
   }
 
-  async list(filter: ShardFilter, page: { limit: number; after?: string }): Promise<ShardPage> {
-    const { items, next } = this.#store.page(filter, page.limit, page.after);
-    const namespaces = new Set(items.map(({ metadata }) => metadata.namespace ?? ''));
-    if (filter.namespace !== undefined) namespaces.add(filter.namespace);
-    return { items, next, versionVector: this.#versionVector(namespaces) };
+  async list(filter: ShardFilter, { limit, after, at }: PageRequest): Promise<ShardPage> {
+    const page = this.#timeline.page(filter, limit, after, at);
+    if (!page) {
+      const message = `the state at position ${at} is not known here; go on at the newest state, or start again`;
+      throw new ShardError('cursorExpired', message, { position: at });
+    }
+    const { items, next, mark } = page;
+    const lineage = this.#lineage;
+    return {
+      items,
+      next,
+      versionVector: this.#versionVector(page, filter),
+      resumeToken: sealResumeToken(filterDigest(filter), { ...mark, lineage, snapshot: false }),
+      consistency: after !== undefined && at === undefined ? 'keyset' : 'snapshot',
+    };
   }
 
   async get(namespace: string, name: string): Promise<ShardAssignment | undefined> {
-    return this.#store.get(namespace, name);
+    return this.#timeline.get(namespace, name);
   }
 
   async nodes(namespace?: string): Promise<OwningNode[]> {
     const nodes = this.#nodes
       .list()
       .filter(({ metadata }) => namespace === undefined || metadata.namespace === namespace);
-    return owningNodes(nodes, this.#store.values(), (place, name) => this.#sets.get(`${place}/${name}`));
+    return owningNodes(nodes, this.#timeline.values(), (place, name) => this.#sets.get(`${place}/${name}`));
   }
 
-  #versionVector(namespaces: Iterable<string>): VersionVector {
+  async waitFor(position: string, signal: AbortSignal): Promise<boolean> {
+    if (this.#hasReached(position)) return true;
+    if (signal.aborted) return false;
+    const { promise, resolve } = Promise.withResolvers<boolean>();
+    const waiter = { position, reached: () => resolve(true) };
+    const aborted = () => resolve(false);
+    this.#waiters.add(waiter);
+    signal.addEventListener('abort', aborted, { once: true });
+    try {
+      return await promise;
+    } finally {
+      this.#waiters.delete(waiter);
+      signal.removeEventListener('abort', aborted);
+    }
+  }
+
+  async watch(request: WatchRequest, sink: WatchSink, caller: WatchCaller): Promise<Watch> {
+    const { cold } = this.health();
+    if (cold) throw new ShardError('unavailable', cold, { reason: 'cacheCold' });
+    return this.#hub.watch(request, sink, caller);
+  }
+
+  async #follow(signal: AbortSignal): Promise<void> {
+    const onState = ({ connected, error }: { connected: boolean; error?: Error }) => {
+      this.#connection = { connected, lastError: error?.message };
+    };
+    try {
+      const events = reflect({ ...this.#options, resource: SHARD_ASSIGNMENTS, signal, onState });
+      for await (const event of events) {
+        if (signal.aborted) break;
+        // A list may be of another cluster than the one before, behind the same address.
+        const lineage = event.type === 'REPLACED' ? await this.#readLineage(signal) : this.#lineage;
+        if (lineage === undefined) break;
+        const anew = lineage !== this.#lineage;
+        this.#lineage = lineage;
+        this.#timeline.apply(event, anew);
+        for (const { position, reached } of this.#waiters) if (this.#hasReached(position)) reached();
+        this.#hub.changed();
+      }
+    } finally {
+      this.#connection = { ...this.#connection, connected: false };
+    }
+  }
+
+  /** What tells this cluster from every other one. Tries until it is known; undefined when aborted. */
+  async #readLineage(signal: AbortSignal): Promise<string | undefined> {
+    const { client, clock, log, random } = this.#options;
+    const backoff = new Backoff({ baseMs: LINEAGE_BASE_MS, capMs: LINEAGE_CAP_MS, random });
+    while (!signal.aborted) {
+      try {
+        const { metadata } = await client.get(NAMESPACES, { name: 'kube-system' }, { signal });
+        return metadata.uid ?? '';
+      } catch (error) {
+        if (signal.aborted) break;
+        const lastError = `cannot read the namespace kube-system: ${error instanceof Error ? error.message : error}`;
+        this.#connection = { connected: false, lastError };
+        log[backoff.failures > 0 ? 'debug' : 'warn']({ err: error }, 'cannot read the lineage');
+        await clock.sleep(backoff.next(), signal).catch((reason: unknown) => {
+          if (!signal.aborted) throw reason;
+        });
+      }
+    }
+    return undefined;
+  }
+
+  /** By a quorum read: an empty page carries the newest position of the whole cluster. */
+  async #newest(): Promise<string> {
+    const { resourceVersion } = await this.#options.client.list(SHARD_ASSIGNMENTS, { limit: 1 });
+    return resourceVersion;
+  }
+
+  async #within(ms: number, wait: (signal: AbortSignal) => Promise<boolean>): Promise<boolean> {
+    const late = new AbortController();
+    const done = new AbortController();
+    const timer = this.#options.clock.sleep(ms, done.signal).then(
+      () => late.abort(),
+      // Woken because the wait is over.
+      () => undefined,
+    );
+    const reached = await wait(late.signal);
+    done.abort();
+    await timer;
+    return reached;
+  }
+
+  #hasReached(position: string): boolean {
+    return this.#timeline.synced && compareVersions(position, this.#timeline.position) <= 0;
+  }
+
+  #versionVector({ items, mark, positionOf }: TimelinePage, filter: ShardFilter): VersionVector {
+    const namespaces = new Set(items.map(({ metadata }) => metadata.namespace ?? ''));
+    if (filter.namespace !== undefined) namespaces.add(filter.namespace);
     const found: Record<string, string> = {};
     for (const namespace of [...namespaces].sort()) {
-      const position = this.#store.positionOf(namespace);
+      const position = positionOf(namespace);
       if (position !== undefined) found[namespace] = position;
     }
-    return { position: this.#assignments.state.resourceVersion ?? '0', namespaces: found };
-  }
-
-  #informers() {
-    return [
-      { name: 'ShardAssignments', informer: this.#assignments },
-      { name: 'MeshNodes', informer: this.#nodes },
-      { name: 'ShardSets', informer: this.#sets },
-    ];
+    return { lineage: this.#lineage, position: mark.position, namespaces: found };
   }
 }

@@ -1,19 +1,26 @@
+import type { ErrorCode } from '@meshkit/shards/errors';
 import type { VersionVector } from '@meshkit/shards/repository';
 import type { Scope, Target } from '@meshkit/shards/scope';
+import type { WatchCaller } from '@meshkit/shards/watch';
+import type { FastifyReply, FastifyRequest } from 'fastify';
 import type { z } from 'zod';
+import type { Identity } from './token-review.ts';
 
-/** What an operation answers: the JSON bytes, how many records they hold (for the log), and how new they are. */
-interface Answer {
-  body: Buffer;
+/** What an operation answers: an entity tag, and the JSON bytes for those who do not have them yet. */
+export interface Answer {
+  /** RFC 9110, section 8.8.3, quotes included. */
+  etag: string;
+  /** Called at most once, and not at all when the caller has this answer already. */
+  encode(): Buffer;
+  /** Records in the answer, for the log. */
   count: number;
   versionVector?: VersionVector;
+  /** Relation -> path and query, for the Link header (RFC 8288). */
+  links?: Readonly<Record<string, string>>;
 }
 
-/**
- * One operation of the REST surface. It says what it needs, and the surface sees to it before `answer` runs:
- * parameters that pass their schema, and a caller who has `scope` on `target`.
- */
-export interface Operation<Params = unknown, Query = unknown> {
+/** What every operation says of itself; the gates of the surface, its document and its log follow from it. */
+interface Described<Params, Query> {
   /** Short name for logs and metrics. */
   op: string;
   method: 'GET';
@@ -23,5 +30,60 @@ export interface Operation<Params = unknown, Query = unknown> {
   params: z.ZodType<Params>;
   query: z.ZodType<Query>;
   target(params: Params, query: Query): Target;
-  answer(params: Params, query: Query): Promise<Answer>;
+  /** For the OpenAPI document. */
+  document: OperationDocument;
 }
+
+export interface OperationDocument {
+  /** Unique among all operations: generated clients name their functions after it. */
+  operationId: string;
+  summary: string;
+  description: string;
+  /** Of a successful answer. */
+  schema: z.ZodType;
+  example: unknown;
+  /** Besides those that every operation may give. */
+  errors: readonly ErrorCode[];
+}
+
+/**
+ * One operation of the REST surface. It says what it needs, and the surface sees to it before `answer` runs:
+ * parameters that pass their schema, and a caller who has `scope` on `target`.
+ */
+export interface AnsweringOperation<Params = unknown, Query = unknown> extends Described<Params, Query> {
+  /** `signal` aborts when the caller has gone. */
+  answer(params: Params, query: Query, signal: AbortSignal): Promise<Answer>;
+}
+
+/** An operation whose answer does not end by itself: Server-Sent Events, behind the same gates. */
+export interface StreamingOperation<Params = unknown, Query = unknown> extends Described<Params, Query> {
+  /**
+   * Throws before its first byte, while a status can still say what is wrong; from then on (`reply.hijack()`) the
+   * answer is its own. `reply` carries the common headers already. Resolves when the stream has ended.
+   */
+  stream(params: Params, query: Query, exchange: StreamExchange): Promise<void>;
+}
+
+export interface StreamExchange {
+  request: FastifyRequest;
+  reply: FastifyReply;
+  identity: Identity;
+  /** How the request travelled, for the envelope; `request.access.count` is the stream's to keep. */
+  transport: Transport;
+  /** For `ShardRepository.watch`: streams of one user are counted together, and `check` asks again what they may. */
+  caller: WatchCaller;
+}
+
+/** `meshkit` knows whether a caller came down from a newer protocol only because the caller says so. */
+export interface Transport {
+  /** `h2`, `http/1.1`, `h3` */
+  negotiated: string;
+  requested: string;
+  downgraded: boolean;
+  /** Present when downgraded. */
+  reason?: string;
+}
+
+export type Operation<Params = unknown, Query = unknown> =
+  | AnsweringOperation<Params, Query>
+  | StreamingOperation<Params, Query>;

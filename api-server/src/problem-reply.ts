@@ -18,7 +18,7 @@ export function problemReply(error: ShardError): ProblemReply {
   };
   const challenge = challengeOf(error);
   if (challenge) headers['www-authenticate'] = challenge;
-  if (ERRORS[error.code].retry) headers['retry-after'] = '1';
+  if (ERRORS[error.code].retry) headers['retry-after'] = String(error.details.retryAfterSeconds ?? 1);
   if (Array.isArray(error.details.allow)) headers.allow = error.details.allow.join(', ');
   return { status: ERRORS[error.code].http, headers, body: JSON.stringify(problemOf(error)) };
 }

@@ -1,8 +1,13 @@
+import { promisify } from 'node:util';
+import { gzip as gzipCallback } from 'node:zlib';
+import { fastifySSE } from '@fastify/sse';
 import type { Log } from '@meshkit/crds/log';
 import type { Clock } from '@meshkit/shards/clock';
-import { ERRORS, ShardError } from '@meshkit/shards/errors';
-import { invalid } from '@meshkit/shards/problem';
+import { ShardError } from '@meshkit/shards/errors';
+import { noneMatch } from '@meshkit/shards/etag';
 import type { VersionVector } from '@meshkit/shards/repository';
+import type { Target } from '@meshkit/shards/scope';
+import type { Span } from '@opentelemetry/api';
 import fastify, {
   type FastifyError,
   type FastifyInstance,
@@ -10,40 +15,51 @@ import fastify, {
   type FastifyRequest,
 } from 'fastify';
 import type { ZodTypeProvider } from 'fastify-type-provider-zod';
-import { acceptsJson } from './accept.ts';
-import type { AccessRecord, AccessRecorder, Decision } from './access-record.ts';
+import { type AccessRecord, type AccessRecorder, decisionOf } from './access-record.ts';
 import type { Authorizer } from './access-review.ts';
 import type { CacheHealth } from './kubernetes-repository.ts';
-import type { Operation } from './operation.ts';
+import { accepts, acceptsGzip } from './negotiation.ts';
+import type { Answer, Operation, StreamExchange, Transport } from './operation.ts';
 import { problemReply, shardErrorOf, validatorCompiler } from './problem-reply.ts';
+import { protocolOf, transportOf } from './protocol.ts';
+import type { RateLimits } from './rate-limits.ts';
+import { MAX_PARAMETER_LENGTH, refuseTooMuch } from './request-size.ts';
+import { allowedMethods, noSuchRoute } from './routes.ts';
 import type { Authenticator, Identity } from './token-review.ts';
 
 declare module 'fastify' {
   interface FastifyRequest {
     access: AccessRecord;
     identity?: Identity;
+    transport?: Transport;
     arrivedAt: number;
+    span?: Span;
   }
 }
 
 export interface RestOptions {
   operations: readonly Operation[];
+  /** Served at `/openapi.json` to everybody: it says what can be asked, not what is there. */
+  openApi: () => Answer;
   authenticator: Pick<Authenticator, 'authenticate'>;
   authorizer: Pick<Authorizer, 'require'>;
+  limits: Pick<RateLimits, 'request'>;
   cacheHealth: () => CacheHealth;
   recorder: AccessRecorder;
   clock: Clock;
   log: Log;
 }
 
-const MAX_URL_LENGTH = 8_192;
-const MAX_HEADER_BYTES = 16_384;
-/** Kubernetes names have at most 253 characters; the rest is room for percent-encoding. */
-const MAX_PARAMETER_LENGTH = 1_024;
+export const JSON_TYPE = 'application/json';
+export const STREAM_TYPE = 'text/event-stream';
+/** Below this, compressing costs more time than it saves. */
+const GZIP_FROM_BYTES = 16_384;
+const gzip = promisify(gzipCallback);
 
 /**
  * The REST surface, apart from any listener: give requests to `routing` once `ready()` has resolved. Every operation
- * passes the same gates in the same order: who is it (401), is it well-formed (400), may they (403), can we serve (503).
+ * passes the same gates in the same order: who is it (401), how much already (429), is it well-formed (406, 400), may
+ * they (403), can we serve (503).
  */
 export function createRest(options: RestOptions): FastifyInstance {
   const { operations, recorder, clock, log } = options;
@@ -72,82 +88,123 @@ export function createRest(options: RestOptions): FastifyInstance {
   app.addContentTypeParser('*', (_request, _payload, done) => done(null));
   app.setValidatorCompiler(validatorCompiler);
   app.setErrorHandler((error, request, reply) => fail(error, request, reply));
-  app.addHook('onRequest', async (request) => {
+  app.addHook('onRequest', async (request, reply) => {
     request.arrivedAt = clock.monotonic();
     request.access = { op: 'unknown', decision: 'none' };
-    checkSize(request);
+    request.span = recorder.begin(request.headers);
+    refuseTooMuch(request);
     // Before Fastify looks at the body, which it does differently for methods that it does not know.
-    if (request.is404) throw noSuchRoute(operations, request);
+    if (!request.is404) return;
+    const allow = request.method === 'OPTIONS' ? allowedMethods(operations, request.url) : [];
+    if (allow.length === 0) throw noSuchRoute(operations, request);
+    request.access.op = 'options';
+    return common(request, reply).code(204).header('allow', allow.join(', ')).send();
   });
   app.addHook('onResponse', async (request, reply) => {
     const durationMs = request.arrivedAt === undefined ? 0 : clock.monotonic() - request.arrivedAt;
     const access = request.access ?? { op: 'unknown', decision: 'none' };
-    recorder.record(access, { status: reply.statusCode, protocol: protocolOf(request), durationMs });
+    const outcome = { status: reply.statusCode, protocol: protocolOf(request.raw), durationMs };
+    recorder.record(access, outcome, request.span);
   });
-  for (const operation of operations) register(app, operation, options);
+  app.get('/openapi.json', async (request, reply) => {
+    request.access.op = 'openapi';
+    requireAccept(request, JSON_TYPE);
+    return send(request, reply, options.openApi());
+  });
+  // Routes of streams have to be there after the plugin; heartbeats are the hub's, one timer for all streams.
+  app.register(fastifySSE, { heartbeatInterval: 0 });
+  app.after(() => {
+    for (const operation of operations) register(app, operation, options);
+  });
   return app;
-}
-
-function checkSize({ url, raw, headers }: FastifyRequest): void {
-  if (url.length > MAX_URL_LENGTH) {
-    throw new ShardError('uriTooLong', `the URL has more than ${MAX_URL_LENGTH} characters`);
-  }
-  const bytes = raw.rawHeaders.reduce((sum, text) => sum + text.length, 0);
-  if (bytes > MAX_HEADER_BYTES) {
-    throw new ShardError('headersTooLarge', `the headers have more than ${MAX_HEADER_BYTES} bytes`);
-  }
-  if (raw.httpVersionMajor < 2 && headers.host === undefined) {
-    throw invalid([{ pointer: '/header/host', detail: 'is missing' }]);
-  }
 }
 
 function register(app: FastifyInstance, operation: Operation, options: RestOptions): void {
   const { op, scope, method, url } = operation;
+  const streams = 'stream' in operation;
   app.route({
     method,
     url,
+    // A HEAD of a stream would have no end.
+    exposeHeadRoute: !streams,
+    ...(streams && { sse: { kind: 'only', heartbeat: false } as const }),
     schema: { params: operation.params, querystring: operation.query },
     onRequest: async (request) => {
       request.access = { op, scope, decision: 'none' };
+      if (streams) request.access.transport = 'sse';
       request.identity = await options.authenticator.authenticate(request.headers.authorization);
       request.access.user = request.identity.user;
-      if (!acceptsJson(request.headers.accept)) {
-        throw new ShardError('notAcceptable', 'the Accept header excludes application/json', {
-          errors: [{ pointer: '/header/accept', detail: 'must allow application/json' }],
-        });
-      }
+      options.limits.request(request.identity);
+      requireAccept(request, streams ? STREAM_TYPE : JSON_TYPE);
+      request.transport = transportOf(request.raw);
+      options.recorder.downgraded(request.transport);
     },
     handler: async (request, reply) => {
       const { params, query } = request;
       const target = operation.target(params, query);
       Object.assign(request.access, target);
       // Authentication has always run: Fastify calls no handler after a hook that threw.
-      await options.authorizer.require(request.identity!, scope, target);
+      const identity = request.identity!;
+      await options.authorizer.require(identity, scope, target);
       request.access.decision = 'allow';
       const health = options.cacheHealth();
       if (health.cold) throw new ShardError('unavailable', health.cold, { reason: 'cacheCold' });
-      const { body, count, versionVector } = await operation.answer(params, query);
-      request.access.count = count;
-      common(request, reply).type('application/json').header('cache-control', 'private, no-cache');
-      if (versionVector) reply.header('mesh-version-vector', vectorHeader(versionVector));
       // An answer from memory while the cluster is out of reach is true, but perhaps of the past.
       if (health.stale) reply.header('mesh-cache', 'stale');
-      return reply.send(body);
+      if (streams)
+        return operation.stream(params, query, exchangeOf(operation, request, reply, target, options));
+      const gone = new AbortController();
+      reply.raw.once('close', () => gone.abort());
+      return send(request, reply, await operation.answer(params, query, gone.signal));
     },
   });
 }
 
-function common(request: FastifyRequest, reply: FastifyReply): FastifyReply {
-  return reply.headers({
-    'mesh-protocol': protocolOf(request),
-    vary: 'Accept, Authorization',
-    'x-content-type-options': 'nosniff',
+/** Access of a stream is reviewed again and again by whoever runs it, with the credentials that it came with. */
+function exchangeOf(
+  { scope }: Operation,
+  request: FastifyRequest,
+  reply: FastifyReply,
+  target: Target,
+  { authenticator, authorizer }: RestOptions,
+): StreamExchange {
+  const identity = request.identity!;
+  const { authorization } = request.headers;
+  const check = async () =>
+    authorizer.require(await authenticator.authenticate(authorization), scope, target);
+  const caller = { key: identity.user, check };
+  return { request, reply: common(request, reply), identity, caller, transport: request.transport! };
+}
+
+function requireAccept(request: FastifyRequest, mediaType: string): void {
+  if (accepts(request.headers.accept, mediaType)) return;
+  throw new ShardError('notAcceptable', `the Accept header excludes ${mediaType}`, {
+    errors: [{ pointer: '/header/accept', detail: `must allow ${mediaType}` }],
   });
 }
 
-/** By the connection itself; nothing that a client claims counts. */
-function protocolOf({ raw }: FastifyRequest): string {
-  return raw.httpVersionMajor >= 2 ? `h${raw.httpVersionMajor}` : `http/${raw.httpVersion}`;
+async function send(request: FastifyRequest, reply: FastifyReply, answer: Answer): Promise<FastifyReply> {
+  const { etag, count, versionVector, links } = answer;
+  request.access.count = count;
+  common(request, reply).headers({ etag, 'cache-control': 'private, no-cache' });
+  if (versionVector) reply.header('mesh-version-vector', vectorHeader(versionVector));
+  if (!noneMatch(request.headers['if-none-match'], etag)) return reply.code(304).send();
+  if (links) reply.header('link', linkHeader(links));
+  reply.type(JSON_TYPE);
+  const body = answer.encode();
+  if (body.length < GZIP_FROM_BYTES || !acceptsGzip(request.headers['accept-encoding'])) {
+    return reply.send(body);
+  }
+  reply.header('content-encoding', 'gzip');
+  return reply.send(await gzip(body, { level: 1 }));
+}
+
+function common(request: FastifyRequest, reply: FastifyReply): FastifyReply {
+  return reply.headers({
+    'mesh-protocol': protocolOf(request.raw),
+    vary: 'Accept, Accept-Encoding, Authorization',
+    'x-content-type-options': 'nosniff',
+  });
 }
 
 /** A structured header (RFC 9651); positions are strings, because they outgrow its integers. */
@@ -157,33 +214,8 @@ function vectorHeader({ lineage, position }: VersionVector): string {
   return members.join(', ');
 }
 
-function decisionOf(before: Decision, { code }: ShardError): Decision {
-  if (before === 'allow') return before;
-  const http = ERRORS[code].http;
-  if (http === 401) return 'unauthenticated';
-  if (http === 403) return 'deny';
-  return http === 503 || http === 429 ? 'unavailable' : 'none';
-}
-
-function noSuchRoute(operations: readonly Operation[], { method, url }: FastifyRequest): ShardError {
-  const path = url.split('?', 1)[0] ?? '';
-  const allow = operations
-    .filter((operation) => matchesTemplate(operation.url, path))
-    .flatMap((operation) => (operation.method === 'GET' ? ['GET', 'HEAD'] : [operation.method]));
-  if (allow.length > 0) {
-    return new ShardError('methodNotAllowed', `${method} is not possible here; ${allow.join(' and ')} are`, {
-      allow,
-    });
-  }
-  return new ShardError('notFound', `there is nothing at ${path.slice(0, 200)}`, {
-    errors: [{ pointer: '/path', detail: 'no such route' }],
-  });
-}
-
-function matchesTemplate(template: string, path: string): boolean {
-  const [wanted, given] = [template.split('/'), path.split('/')];
-  return (
-    wanted.length === given.length &&
-    wanted.every((part, at) => (part.startsWith(':') ? given[at] !== '' : part === given[at]))
-  );
+function linkHeader(links: Readonly<Record<string, string>>): string {
+  return Object.entries(links)
+    .map(([relation, path]) => `<${path}>; rel="${relation}"`)
+    .join(', ');
 }

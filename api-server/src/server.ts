@@ -4,29 +4,49 @@ import type { Clock } from '@meshkit/shards/clock';
 import { Gauge, type Registry } from 'prom-client';
 import { AccessRecorder } from './access-record.ts';
 import { Authorizer } from './access-review.ts';
+import { EncodedViews } from './encoded-views.ts';
+import type { Gates } from './grpc-call.ts';
+import { type GrpcListener, listenGrpc } from './grpc-listener.ts';
+import { shardService } from './grpc-service.ts';
 import { HealthListener } from './health.ts';
 import { KubernetesRepository } from './kubernetes-repository.ts';
 import { type ListenAddress, type Listener, listenTls } from './listener.ts';
+import { openApiAnswer } from './openapi.ts';
+import type { Operation } from './operation.ts';
+import { RateLimits } from './rate-limits.ts';
 import { createRest } from './rest.ts';
 import { REVIEW_CACHE_DEFAULTS, ReviewCache } from './review-cache.ts';
 import { shardOperations } from './shard-operations.ts';
 import { type Certificate, followCertificate, readCertificate, type TlsFiles } from './tls-files.ts';
 import { Authenticator, type TokenVerdict } from './token-review.ts';
+import { watchShards } from './watch-operation.ts';
 
 export interface ApiServerOptions {
   /** Not closed by the server. */
   client: KubeClient;
   listen: ListenAddress;
   healthListen: ListenAddress;
+  /** Absent: no gRPC. */
+  grpcListen?: ListenAddress;
   tls: TlsFiles;
   audience: string;
   acceptClusterAudience: boolean;
+  /** Of one user; 0: no limit. */
+  requestsPerSecond: number;
+  /** Changes held for resuming watches and for later pages of a list. */
+  ringSize?: number;
+  /** Watches open at once, in all and of one user. */
+  maxWatches?: number;
+  maxWatchesPerUser?: number;
   clock: Clock;
   random: () => number;
   log: Log;
   registry: Registry;
 }
 
+export const WATCH_DEFAULTS = { ringSize: 100_000, maxWatches: 10_000, maxWatchesPerUser: 7_500 };
+/** The ring holds fewer changes when they take more memory than this. */
+const RING_BYTES = 256 * 1024 * 1024;
 /** Below the 10 s that a pod is promised here, so that the rest of the shutdown fits in. */
 const DRAIN_MS = 8_000;
 
@@ -40,12 +60,18 @@ export class ApiServer {
   readonly #health: HealthListener;
   readonly #stopping = new AbortController();
   #listener: Listener | undefined;
+  #grpc: GrpcListener | undefined;
   #running: Promise<unknown> = Promise.resolve();
   #draining = false;
 
   constructor(options: ApiServerOptions) {
     this.#options = options;
-    this.#repository = new KubernetesRepository(options);
+    const { ringSize, maxWatches, maxWatchesPerUser } = { ...WATCH_DEFAULTS, ...options };
+    this.#repository = new KubernetesRepository({
+      ...options,
+      ring: { changes: ringSize, bytes: RING_BYTES },
+      watches: { streams: maxWatches, streamsPerCaller: maxWatchesPerUser },
+    });
     this.#health = new HealthListener({ notReady: () => this.notReady(), registry: options.registry });
     this.#registerGauges();
   }
@@ -57,21 +83,30 @@ export class ApiServer {
     return cold ?? stale;
   }
 
-  /** Resolves once both ports answer; the cache may still be filling (see `/readyz`). Throws in one clear line. */
-  async start(): Promise<{ url: string; healthUrl: string }> {
+  /**
+   * Resolves once all ports answer; the cache may still be filling (see `/readyz`). Throws in one clear line.
+   * `grpcAddress` is `host:port`, when gRPC is on.
+   */
+  async start(): Promise<{ url: string; healthUrl: string; grpcAddress?: string }> {
     const { tls, healthListen, clock, log } = this.#options;
     const { signal } = this.#stopping;
     const certificate = await readCertificate(tls);
     const healthUrl = await this.#health.listen(healthListen);
-    const listener = await this.#listen(certificate);
+    const { listener, grpc } = await this.#listen(certificate);
+    const renew = (renewed: Certificate) => {
+      listener.renew(renewed);
+      grpc?.renew(renewed);
+    };
     this.#running = Promise.all([
       this.#repository.run(signal),
-      followCertificate(tls, certificate, (renewed) => listener.renew(renewed), { clock, log, signal }),
+      followCertificate(tls, certificate, renew, { clock, log, signal }),
+      grpc?.run(signal),
     ]);
     // Handled here so that a failure before anybody waits for `stopped` does not end the process by itself.
     this.#running.catch((error: unknown) => log.error({ err: error }, 'a background task failed'));
-    log.info({ url: listener.url, healthUrl }, 'listening');
-    return { url: listener.url, healthUrl };
+    const addresses = { url: listener.url, healthUrl, grpcAddress: grpc?.address };
+    log.info(addresses, 'listening');
+    return addresses;
   }
 
   /** Resolves when the server was stopped; rejects when something that must not fail did. */
@@ -83,27 +118,47 @@ export class ApiServer {
   async stop(): Promise<void> {
     if (this.#draining) return;
     this.#draining = true;
-    await this.#listener?.close(DRAIN_MS);
+    await this.#repository.drain();
+    await Promise.all([this.#listener?.close(DRAIN_MS), this.#grpc?.close(DRAIN_MS)]);
     this.#stopping.abort();
     await Promise.allSettled([this.#running]);
     await this.#health.close();
   }
 
-  async #listen(certificate: Certificate): Promise<Listener> {
+  async #listen(certificate: Certificate): Promise<{ listener: Listener; grpc?: GrpcListener }> {
+    const { listen, clock } = this.#options;
+    const gates = this.#gates();
     try {
-      this.#listener = await listenTls(this.#rest(), this.#options.listen, certificate, this.#options.clock);
-      return this.#listener;
+      const listener = await listenTls(this.#rest(gates), listen, certificate, clock);
+      this.#listener = listener;
+      return { listener, grpc: await this.#listenGrpc(gates, certificate) };
     } catch (error) {
-      await this.#health.close();
+      await Promise.all([this.#listener?.close(0), this.#health.close()]);
       throw error;
     }
   }
 
-  #rest() {
+  #rest(gates: Gates) {
+    const { clock, random } = this.#options;
+    const source = { repository: this.#repository, views: new EncodedViews(), clock, random };
+    const operations = [...shardOperations(source), watchShards(source) as Operation];
+    return createRest({ ...gates, operations, openApi: openApiAnswer(operations) });
+  }
+
+  async #listenGrpc(gates: Gates, certificate: Certificate): Promise<GrpcListener | undefined> {
+    const { grpcListen: address, clock } = this.#options;
+    if (address === undefined) return undefined;
+    const service = shardService({ ...gates, repository: this.#repository });
+    const notReady = () => this.notReady();
+    this.#grpc = await listenGrpc({ service, address, certificate, notReady, clock });
+    return this.#grpc;
+  }
+
+  /** One set for all surfaces: what was reviewed or used up on one counts on the others. */
+  #gates(): Gates {
     const { client, clock, log, registry, audience, acceptClusterAudience } = this.#options;
     const cache = { ...REVIEW_CACHE_DEFAULTS, clock };
-    return createRest({
-      operations: shardOperations(this.#repository),
+    return {
       authenticator: new Authenticator({
         client,
         cache: new ReviewCache<TokenVerdict>(cache),
@@ -111,11 +166,12 @@ export class ApiServer {
         acceptClusterAudience,
       }),
       authorizer: new Authorizer({ client, cache: new ReviewCache<boolean>(cache) }),
+      limits: new RateLimits({ clock, requestsPerSecond: this.#options.requestsPerSecond }),
       cacheHealth: () => this.#repository.health(),
       recorder: new AccessRecorder(log, registry),
       clock,
       log,
-    });
+    };
   }
 
   #registerGauges(): void {

@@ -1,23 +1,36 @@
-import { openCursor, sealCursor } from '@meshkit/shards/cursor';
+import { filterDigest } from '@meshkit/shards/cursor';
 import { ShardError } from '@meshkit/shards/errors';
+import { listEtag, shardEtag, weakEtag } from '@meshkit/shards/etag';
 import { parseShardFilter } from '@meshkit/shards/filter';
 import type { ShardRepository } from '@meshkit/shards/repository';
 import { servedNode } from '@meshkit/shards/shard-view';
 import type { z } from 'zod';
+import { listSchema, nodesSchema, shardSchema } from './answer-schemas.ts';
 import { EncodedViews } from './encoded-views.ts';
-import type { Operation } from './operation.ts';
-import { listQuery, nodesQuery, noParams, noQuery, shardParams } from './parameters.ts';
+import { EXAMPLE_LIST, EXAMPLE_NODES, EXAMPLE_SHARD } from './examples.ts';
+import { type ListSource, listPage, reach } from './list-page.ts';
+import type { AnsweringOperation, Operation } from './operation.ts';
+import { listQuery, nodesQuery, noParams, shardParams, shardQuery } from './parameters.ts';
 
-/** The read operations. Watch, explain, history, simulate and the acting verbs join this list. */
-export function shardOperations(repository: ShardRepository): Operation[] {
-  const views = new EncodedViews();
-  return [listShards(repository, views), getShard(repository, views), listNodes(repository)] as Operation[];
+export interface ReadSource extends ListSource {
+  repository: ListSource['repository'] & Pick<ShardRepository, 'get' | 'nodes'>;
+  /** Absent: not shared with anybody else who serves the same shards as JSON. */
+  views?: EncodedViews;
 }
 
-function listShards(
-  repository: ShardRepository,
-  views: EncodedViews,
-): Operation<unknown, z.output<typeof listQuery>> {
+/** Which representation a tag is of: there is only one so far. */
+const REPRESENTATION = 'json';
+const WATCH_PATH = '/meshkit/shards/watch';
+
+/** The read operations. Watch joins them in its own file; explain, history, simulate and the acting verbs will. */
+export function shardOperations(source: ReadSource): Operation[] {
+  const { views = new EncodedViews() } = source;
+  return [listShards(source, views), getShard(source, views), listNodes(source)] as Operation[];
+}
+
+type ListQuery = z.output<typeof listQuery>;
+
+function listShards(source: ReadSource, views: EncodedViews): AnsweringOperation<unknown, ListQuery> {
   return {
     op: 'list',
     method: 'GET',
@@ -26,39 +39,77 @@ function listShards(
     params: noParams,
     query: listQuery,
     target: (_params, { namespace }) => ({ namespace }),
-    async answer(_params, { pageSize, cursor, ...conditions }) {
+    async answer(_params, query, signal) {
+      const { pageSize, cursor, minVersion, ...conditions } = query;
       const filter = parseShardFilter(conditions);
-      const after = cursor === undefined ? undefined : openCursor(filter, cursor);
-      const { items, next, versionVector } = await repository.list(filter, { limit: pageSize, after });
-      const nextCursor = next === undefined ? undefined : sealCursor(filter, next);
-      return { body: views.list(items, nextCursor, versionVector), count: items.length, versionVector };
+      const page = await listPage(source, filter, { pageSize, cursor, minVersion }, signal);
+      const { items, nextCursor, resumeToken, consistency, versionVector } = page;
+      // Not the cursor itself: it names a position, and the same content has the same tag at every position.
+      const shapedBy = [
+        filterDigest(filter),
+        `${pageSize}`,
+        nextCursor ? 'more' : '',
+        consistency,
+        REPRESENTATION,
+      ];
+      const links: Record<string, string> = {};
+      if (nextCursor)
+        links.next = link('/meshkit/shards', { ...conditions, pageSize: `${pageSize}`, cursor: nextCursor });
+      if (resumeToken) links.monitor = link(WATCH_PATH, { ...conditions, resumeToken });
+      return {
+        etag: listEtag(items, shapedBy),
+        encode: () => views.list(items, { nextCursor, consistency, resumeToken, versionVector }),
+        count: items.length,
+        versionVector,
+        links,
+      };
+    },
+    document: {
+      operationId: 'listShards',
+      summary: 'List shards',
+      description:
+        'Shards of one namespace, or of all, ordered by namespace, then name. All pages of a list show the state of one position. `Link` leads to the next page (`next`) and to the watch that goes on from here (`monitor`).',
+      schema: listSchema,
+      example: EXAMPLE_LIST,
+      errors: ['tokenInvalid', 'filterMismatch', 'cursorExpired'],
     },
   };
 }
 
 function getShard(
-  repository: ShardRepository,
+  source: ReadSource,
   views: EncodedViews,
-): Operation<z.output<typeof shardParams>, unknown> {
+): AnsweringOperation<z.output<typeof shardParams>, z.output<typeof shardQuery>> {
   return {
     op: 'get',
     method: 'GET',
     url: '/meshkit/shards/:namespace/:name',
     scope: 'read',
     params: shardParams,
-    query: noQuery,
+    query: shardQuery,
     target: ({ namespace, name }) => ({ namespace, name }),
-    async answer({ namespace, name }) {
-      const record = await repository.get(namespace, name);
-      if (record) return { body: views.of(record), count: 1 };
+    async answer({ namespace, name }, { minVersion }, signal) {
+      if (minVersion !== undefined) await reach(source, minVersion, signal, '/query/minVersion');
+      const record = await source.repository.get(namespace, name);
+      if (record) {
+        return { etag: shardEtag(record, REPRESENTATION), encode: () => views.of(record), count: 1 };
+      }
       throw new ShardError('notFound', `there is no shard ${name} in namespace ${namespace}`, {
         errors: [{ pointer: '/path/name', detail: 'no such shard' }],
       });
     },
+    document: {
+      operationId: 'getShard',
+      summary: 'Get one shard',
+      description: 'Its strong `ETag` names the exact state of the shard.',
+      schema: shardSchema,
+      example: EXAMPLE_SHARD,
+      errors: ['notFound'],
+    },
   };
 }
 
-function listNodes(repository: ShardRepository): Operation<unknown, z.output<typeof nodesQuery>> {
+function listNodes(source: ReadSource): AnsweringOperation<unknown, z.output<typeof nodesQuery>> {
   return {
     op: 'nodes',
     method: 'GET',
@@ -68,8 +119,26 @@ function listNodes(repository: ShardRepository): Operation<unknown, z.output<typ
     query: nodesQuery,
     target: (_params, { namespace }) => ({ namespace }),
     async answer(_params, { namespace }) {
-      const items = (await repository.nodes(namespace)).map(servedNode);
-      return { body: Buffer.from(JSON.stringify({ items })), count: items.length };
+      const items = (await source.repository.nodes(namespace)).map(servedNode);
+      const text = JSON.stringify({ items });
+      return { etag: weakEtag(text), encode: () => Buffer.from(text), count: items.length };
+    },
+    document: {
+      operationId: 'listNodes',
+      summary: 'List mesh nodes',
+      description: 'Nodes of one namespace, or of all, with the number of shards that each owns.',
+      schema: nodesSchema,
+      example: EXAMPLE_NODES,
+      errors: [],
     },
   };
+}
+
+/** A reference relative to the origin; several values of a parameter are repeated. */
+function link(path: string, query: Readonly<Record<string, string | readonly string[] | undefined>>): string {
+  const search = new URLSearchParams();
+  for (const [name, value] of Object.entries(query)) {
+    for (const one of value === undefined ? [] : [value].flat()) search.append(name, one);
+  }
+  return `${path}?${search}`;
 }

@@ -8,6 +8,16 @@ interface Entry {
   record: ShardAssignment | undefined;
 }
 
+/** What was where the store now holds something else; undefined: nothing was. */
+export type Past = ReadonlyMap<string, ShardAssignment | undefined>;
+
+export interface Slice {
+  items: ShardAssignment[];
+  next?: string;
+}
+
+const PRESENT: Past = new Map();
+
 /** NUL sorts below every character of a name, so keys sort by namespace, then name. */
 const SEPARATOR = '\0';
 
@@ -39,8 +49,9 @@ export class ShardStore {
     this.#added.push(entry);
   }
 
-  remove(record: ShardAssignment): void {
-    this.#touch(record);
+  /** `position`: of the deletion; absent: the record's. */
+  remove(record: ShardAssignment, position = record.metadata.resourceVersion): void {
+    this.#touch(record, position);
     const key = keyOf(record);
     const known = this.#entries.get(key);
     if (!known) return;
@@ -62,30 +73,55 @@ export class ShardStore {
     for (const { record } of this.#entries.values()) if (record) yield record;
   }
 
-  /** Up to `limit` shards that pass, after the given place; `next` when at least one more follows. */
-  page(filter: ShardFilter, limit: number, after?: string): { items: ShardAssignment[]; next?: string } {
-    this.#tidy();
+  /** Whether there is a shard of that key (see `keyOf`). */
+  has(key: string): boolean {
+    return this.#entries.has(key);
+  }
+
+  /**
+   * Up to `limit` shards that pass, after the given place; `next` when at least one more follows. `past` shows
+   * another state than the present one: records by key (see `keyOf`) where the two differ.
+   */
+  page(filter: ShardFilter, limit: number, after?: string, past: Past = PRESENT): Slice {
     const range = filter.namespace === undefined ? '' : `${filter.namespace}${SEPARATOR}`;
     const items: ShardAssignment[] = [];
     let last = '';
-    for (let at = this.#firstAfter(after !== undefined && after > range ? after : range); ; at += 1) {
-      const entry = this.#ordered[at];
-      if (!entry?.record || !entry.key.startsWith(range)) return { items };
-      if (!shardMatches(filter, entry.record)) continue;
+    for (const { key, record } of this.#walk(after !== undefined && after > range ? after : range, past)) {
+      if (!key.startsWith(range)) break;
+      if (!record || !shardMatches(filter, record)) continue;
       // The match after the last one decides whether there is a next page: none on an exact fit.
       if (items.length === limit) return { items, next: last };
-      items.push(entry.record);
-      last = entry.key;
+      items.push(record);
+      last = key;
     }
+    return { items };
   }
 
-  #touch(record: ShardAssignment): void {
-    const { namespace = '', resourceVersion } = record.metadata;
-    const known = this.#namespaces.get(namespace);
-    if (resourceVersion === undefined) return;
-    if (known === undefined || compareVersions(resourceVersion, known) > 0) {
-      this.#namespaces.set(namespace, resourceVersion);
+  /** Every shard that passes, in order. */
+  all(filter: ShardFilter): ShardAssignment[] {
+    return this.page(filter, Number.POSITIVE_INFINITY).items;
+  }
+
+  /** In order, from the first key larger than `after`. */
+  *#walk(after: string, past: Past): Iterable<Entry> {
+    this.#tidy();
+    const gone = [...past].filter(([key]) => key > after && !this.#entries.has(key));
+    gone.sort(([a], [b]) => (a < b ? -1 : 1));
+    let at = 0;
+    for (let index = this.#firstAfter(after); index < this.#ordered.length; index += 1) {
+      const entry = this.#ordered[index]!;
+      for (; at < gone.length && gone[at]![0] < entry.key; at += 1) yield entryOf(gone[at]!);
+      yield past.has(entry.key) ? entryOf([entry.key, past.get(entry.key)]) : entry;
     }
+    for (; at < gone.length; at += 1) yield entryOf(gone[at]!);
+  }
+
+  #touch({ metadata }: ShardAssignment, position = metadata.resourceVersion): void {
+    const { namespace = '' } = metadata;
+    const known = this.#namespaces.get(namespace);
+    if (position === undefined) return;
+    if (known === undefined || compareVersions(position, known) > 0)
+      this.#namespaces.set(namespace, position);
   }
 
   #tidy(): void {
@@ -113,8 +149,13 @@ export class ShardStore {
   }
 }
 
-function keyOf({ metadata }: ShardAssignment): string {
+/** Sorts by namespace, then name. */
+export function keyOf({ metadata }: ShardAssignment): string {
   return `${metadata.namespace ?? ''}${SEPARATOR}${metadata.name}`;
+}
+
+function entryOf([key, record]: readonly [string, ShardAssignment | undefined]): Entry {
+  return { key, record };
 }
 
 function merge(a: readonly Entry[], b: readonly Entry[]): Entry[] {

@@ -145,6 +145,8 @@ export class Cast {
 export interface RunningServer {
   url: string;
   healthUrl: string;
+  /** `host:port` */
+  grpcAddress: string;
   /** Access log lines so far. */
   lines: Record<string, unknown>[];
   server: ApiServer;
@@ -164,16 +166,19 @@ export async function startServer(
     client,
     listen: { host: '127.0.0.1', port: 0 },
     healthListen: { host: '127.0.0.1', port: 0 },
+    grpcListen: { host: '127.0.0.1', port: 0 },
     tls: TLS,
     audience: AUDIENCE,
     acceptClusterAudience: false,
+    requestsPerSecond: 0,
     clock: systemClock,
     random: Math.random,
     log,
     registry: new Registry(),
     ...options,
   });
-  return { ...(await server.start()), lines, server };
+  const { grpcAddress = '', ...addresses } = await server.start();
+  return { ...addresses, grpcAddress, lines, server };
 }
 
 /** Polls until the check holds; what is waited for happens within milliseconds. */

@@ -16,6 +16,13 @@ export interface Http2Response {
   body: Buffer;
 }
 
+/** An answer of 200 that goes on; whoever has it ends it. */
+export interface Http2Stream {
+  status: 200;
+  headers: IncomingHttpHeaders;
+  stream: ClientHttp2Stream;
+}
+
 /** The connection broke before an answer began; `cause` says how. */
 export class StreamLost extends Error {}
 
@@ -53,12 +60,25 @@ export class Http2Exchange {
     return this.within(this.#exchange(session));
   }
 
+  /** The beginning of an answer, or a whole one when it is not 200. Throws `StreamLost` as `run` does. */
+  open(session: ClientHttp2Session): Promise<Http2Response | Http2Stream> {
+    const { promise, resolve, reject } = Promise.withResolvers<Http2Response | Http2Stream>();
+    const took = (stream: ClientHttp2Stream, headers: IncomingHttpHeaders): void =>
+      resolve({ status: 200, headers, stream });
+    // How a stream that was taken ends is its reader's business.
+    this.#exchange(session, took).then(resolve, reject);
+    return this.within(promise);
+  }
+
   end(): void {
     clearTimeout(this.#timer);
     this.#request.signal?.removeEventListener('abort', this.#aborted);
   }
 
-  #exchange(session: ClientHttp2Session): Promise<Http2Response> {
+  #exchange(
+    session: ClientHttp2Session,
+    took?: (stream: ClientHttp2Stream, headers: IncomingHttpHeaders) => void,
+  ): Promise<Http2Response> {
     const { promise, resolve, reject } = Promise.withResolvers<Http2Response>();
     const stream = this.#open(session);
     this.#stream = stream;
@@ -67,12 +87,16 @@ export class Http2Exchange {
     let headers: IncomingHttpHeaders | undefined;
     stream.on('response', (received) => {
       headers = received;
-    });
-    stream.on('data', (chunk: Buffer) => {
-      chunks.push(chunk);
-      bytes += chunk.length;
-      if (bytes > MAX_ANSWER_BYTES)
-        stream.destroy(new Error(`the answer has more than ${MAX_ANSWER_BYTES} bytes`));
+      if (took && Number(received[':status']) === 200) {
+        took(stream, received);
+        return;
+      }
+      stream.on('data', (chunk: Buffer) => {
+        chunks.push(chunk);
+        bytes += chunk.length;
+        if (bytes > MAX_ANSWER_BYTES)
+          stream.destroy(new Error(`the answer has more than ${MAX_ANSWER_BYTES} bytes`));
+      });
     });
     let ended = false;
     stream.on('end', () => {

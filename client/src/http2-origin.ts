@@ -1,6 +1,13 @@
 import { type ClientHttp2Session, connect } from 'node:http2';
+import type { Clock } from '@meshkit/shards/clock';
 import { ShardError } from '@meshkit/shards/errors';
-import { Http2Exchange, type Http2Request, type Http2Response, StreamLost } from './http2-exchange.ts';
+import {
+  Http2Exchange,
+  type Http2Request,
+  type Http2Response,
+  type Http2Stream,
+  StreamLost,
+} from './http2-exchange.ts';
 
 export interface OriginOptions {
   /** `https://host:port` */
@@ -9,8 +16,7 @@ export interface OriginOptions {
   ca?: string;
   /** For experiments only: whoever sits in between gets the token. */
   insecureSkipTlsVerify?: boolean;
-  /** Monotonic milliseconds. */
-  monotonic: () => number;
+  clock: Clock;
 }
 
 /** A connection that has been silent for longer is tried with a ping first: firewalls forget connections quietly. */
@@ -32,6 +38,7 @@ export class Http2Origin {
   readonly #options: OriginOptions;
   readonly #path: string;
   #connection: Connection | undefined;
+  #pinging: Promise<boolean> | undefined;
   #usedAt = 0;
   #closed = false;
 
@@ -55,15 +62,35 @@ export class Http2Origin {
    * Any answer, whatever its status. Throws `unavailable` (`details.reason` is Node's error code, such as ECONNREFUSED),
    * `timeout`, or the signal's reason. Requests must be safe to repeat: one lost with its connection is sent once more.
    */
-  async send(request: Http2Request): Promise<Http2Response> {
+  send(request: Http2Request): Promise<Http2Response> {
+    return this.#exchange(request, (exchange, session) => exchange.run(session));
+  }
+
+  /**
+   * The same for an answer that does not end by itself: resolves when it begins, and is the caller's from then on. The
+   * deadline is that of the beginning; an answer that is not 200 is read to its end.
+   */
+  open(request: Http2Request): Promise<Http2Response | Http2Stream> {
+    return this.#exchange(request, (exchange, session) => exchange.open(session));
+  }
+
+  /** Something was silent for too long: the connection has to prove itself before it is used again. */
+  suspect(): void {
+    this.#usedAt = Number.NEGATIVE_INFINITY;
+  }
+
+  async #exchange<T>(
+    request: Http2Request,
+    work: (exchange: Http2Exchange, session: ClientHttp2Session) => Promise<T>,
+  ): Promise<T> {
     const exchange = new Http2Exchange({ ...request, path: this.#path + request.path }, this.url);
     try {
       for (let attempt = 1; ; attempt += 1) {
         const reused = this.#connection !== undefined;
         const session = await exchange.within(this.#session());
-        this.#usedAt = this.#options.monotonic();
+        this.#usedAt = this.#options.clock.monotonic();
         try {
-          return await exchange.run(session);
+          return await work(exchange, session);
         } catch (error) {
           if (!(error instanceof StreamLost)) throw error;
           // A server may close an idle connection at the moment in which we use it; that is nobody's failure.
@@ -98,14 +125,14 @@ export class Http2Origin {
 
   async #alive(session: ClientHttp2Session): Promise<boolean> {
     if (session.closed || session.destroyed) return false;
-    if (this.#options.monotonic() - this.#usedAt < IDLE_BEFORE_PING_MS) return true;
-    const { promise, resolve } = Promise.withResolvers<boolean>();
-    const timer = setTimeout(() => resolve(false), PING_TIMEOUT_MS);
-    session.once('close', () => resolve(false));
-    if (!session.ping((error) => resolve(error === null))) resolve(false);
-    const alive = await promise;
-    clearTimeout(timer);
-    if (!alive) session.destroy();
+    if (this.#options.clock.monotonic() - this.#usedAt < IDLE_BEFORE_PING_MS) return true;
+    // One ping for all who ask: Node refuses more than ten at a time.
+    this.#pinging ??= ping(session).finally(() => {
+      this.#pinging = undefined;
+    });
+    const alive = await this.#pinging;
+    if (alive) this.#usedAt = this.#options.clock.monotonic();
+    else session.destroy();
     return alive;
   }
 
@@ -144,6 +171,19 @@ export class Http2Origin {
     ready.catch(() => undefined);
     return { session, ready };
   }
+}
+
+/** Whether the other end answers in time. */
+async function ping(session: ClientHttp2Session): Promise<boolean> {
+  const { promise, resolve } = Promise.withResolvers<boolean>();
+  const dead = (): void => resolve(false);
+  const timer = setTimeout(dead, PING_TIMEOUT_MS);
+  session.once('close', dead);
+  if (!session.ping((error) => resolve(error === null))) dead();
+  const alive = await promise;
+  session.off('close', dead);
+  clearTimeout(timer);
+  return alive;
 }
 
 const HINTS: Record<string, string> = {

@@ -1,13 +1,21 @@
+import type { Clock } from '@meshkit/shards/clock';
 import { ShardError } from '@meshkit/shards/errors';
-import { errorOfProblem } from '@meshkit/shards/problem';
-import type { ShardFilter, VersionVector } from '@meshkit/shards/repository';
+import type { ShardFilter } from '@meshkit/shards/repository';
 import type { NodeView, ShardView } from '@meshkit/shards/shard-view';
-import { Http2Origin } from './http2-origin.ts';
+import type { Backend, BackendCall, PageRequest, ShardListPage } from './backend.ts';
+import { GrpcBackend } from './grpc-backend.ts';
+import { RestBackend } from './rest-backend.ts';
+import { ShardCache, type ShardCacheOptions } from './shard-cache.ts';
+import type { WatchEvent } from './shard-tracker.ts';
 import { TokenReader, type TokenSource } from './token-source.ts';
+import { machineClock } from './wait.ts';
+import { type WatchMeans, type WatchOptions, watchShards } from './watch.ts';
 
 export interface ShardClientOptions {
-  /** The API server, `https://HOST:PORT`. */
+  /** The API server, `https://HOST:PORT`; the port is that of the transport. */
   server: string;
+  /** `sse` (the default): REST, and server-sent events to watch, over one HTTP/2 connection. `grpc`: all by gRPC. */
+  transport?: 'sse' | 'grpc';
   /** Absent: requests are sent without one, and refused. */
   token?: TokenSource;
   /** PEM; absent: the authorities that Node knows. */
@@ -15,14 +23,18 @@ export interface ShardClientOptions {
   insecureSkipTlsVerify?: boolean;
   /** `name/version` of the caller. */
   userAgent?: string;
-  /** Monotonic milliseconds; a test's own. */
-  monotonic?: () => number;
+  /** The machine's unless a test has its own. */
+  clock?: Clock;
+  /** In [0, 1), for jitter; a test's own. */
+  random?: () => number;
 }
 
 export interface CallOptions {
   signal?: AbortSignal;
   /** Milliseconds for each request. Default 10,000. */
   timeoutMs?: number;
+  /** Wait, up to 3 s, until the server has seen this position (a resourceVersion): read your own write. */
+  minVersion?: string;
 }
 
 export interface ListOptions extends CallOptions {
@@ -32,30 +44,29 @@ export interface ListOptions extends CallOptions {
   limit?: number;
 }
 
-export interface ShardListPage {
-  items: ShardView[];
-  nextCursor?: string;
-  versionVector: VersionVector;
-}
-
 const DEFAULT_TIMEOUT_MS = 10_000;
 const DEFAULT_PAGE_SIZE = 1_000;
 
 /**
- * The read side of the MeshKit API over one HTTP/2 connection. Every failure is a ShardError: the server's own
+ * The read side of the MeshKit API over one connection. Every failure is a ShardError: the server's own
  * (`scopeMissing` with the command that grants it, `notFound`, …), or `unavailable` and `timeout` on the way there.
  */
 export class ShardClient {
-  readonly #origin: Http2Origin;
+  readonly #backend: Backend;
   readonly #token: TokenReader | undefined;
-  readonly #userAgent: string;
+  readonly #clock: Clock;
+  readonly #random: () => number;
 
   constructor(options: ShardClientOptions) {
-    const monotonic = options.monotonic ?? (() => performance.now());
-    const { server, ca, insecureSkipTlsVerify } = options;
-    this.#origin = new Http2Origin({ url: server, ca, insecureSkipTlsVerify, monotonic });
-    this.#token = options.token === undefined ? undefined : new TokenReader(options.token, monotonic);
-    this.#userAgent = options.userAgent ?? 'meshkit-client';
+    const { server, transport, ca, insecureSkipTlsVerify, token } = options;
+    const { userAgent = 'meshkit-client', clock = machineClock, random = Math.random } = options;
+    this.#backend =
+      transport === 'grpc'
+        ? new GrpcBackend({ server, ca, insecureSkipTlsVerify, userAgent })
+        : new RestBackend({ url: server, ca, insecureSkipTlsVerify, userAgent, clock });
+    this.#token = token === undefined ? undefined : new TokenReader(token, clock);
+    this.#clock = clock;
+    this.#random = random;
   }
 
   /** All shards that pass, ordered by namespace and name, fetched page by page as they are consumed. */
@@ -63,79 +74,97 @@ export class ShardClient {
     for await (const page of this.pages(filter, options)) yield* page.items;
   }
 
-  /** The same, as the server's pages: for callers that need the version vector, or print as they go. */
+  /**
+   * The same, as the server's pages: for callers that need the version vector, or print as they go. A list that takes
+   * so long that the server forgets its state goes on at the newest one, with pages that say `keyset`.
+   */
   async *pages(filter: ShardFilter = {}, options: ListOptions = {}): AsyncGenerator<ShardListPage, void> {
-    const { pageSize = DEFAULT_PAGE_SIZE, limit = Number.POSITIVE_INFINITY } = options;
-    const query = queryOf(filter);
+    const { pageSize = DEFAULT_PAGE_SIZE, limit = Number.POSITIVE_INFINITY, minVersion } = options;
+    let cursor: string | undefined;
     let remaining = limit;
     do {
-      query.set('pageSize', String(Math.min(pageSize, remaining)));
-      const page = (await this.#get(`/meshkit/shards?${query}`, options)) as ShardListPage;
+      const page = await this.#page(
+        filter,
+        { pageSize: Math.min(pageSize, remaining), cursor, minVersion },
+        options,
+      );
       yield page;
       remaining -= page.items.length;
-      if (page.nextCursor === undefined) return;
-      query.set('cursor', page.nextCursor);
-    } while (remaining > 0);
+      cursor = page.nextCursor;
+    } while (cursor !== undefined && remaining > 0);
   }
 
   /** Throws `notFound` when there is none. */
-  async get(namespace: string, name: string, options: CallOptions = {}): Promise<ShardView> {
-    const path = `/meshkit/shards/${encodeURIComponent(namespace)}/${encodeURIComponent(name)}`;
-    return (await this.#get(path, options)) as ShardView;
+  get(namespace: string, name: string, options: CallOptions = {}): Promise<ShardView> {
+    const { minVersion } = options;
+    return this.#call(options, (call) => this.#backend.get({ namespace, name, minVersion }, call));
   }
 
   /** Of one namespace, or of all. */
-  async nodes(namespace?: string, options: CallOptions = {}): Promise<NodeView[]> {
-    const query = namespace === undefined ? '' : `?namespace=${encodeURIComponent(namespace)}`;
-    return ((await this.#get(`/meshkit/nodes${query}`, options)) as { items: NodeView[] }).items;
+  nodes(namespace?: string, options: CallOptions = {}): Promise<NodeView[]> {
+    return this.#call(options, (call) => this.#backend.nodes(namespace, call));
+  }
+
+  /**
+   * What exists (ADDED … then SYNCED) and then every change, until the signal aborts. Streams that break are resumed
+   * where they were; throws what that cannot cure. Not reading on is fine for a while: the server then ends the
+   * stream, and the next one goes on after the last event that was read.
+   */
+  watch(filter: ShardFilter = {}, options: WatchOptions = {}): AsyncGenerator<WatchEvent, void> {
+    return watchShards(filter, options, this.#means());
+  }
+
+  /** A live map of one ShardSet. It follows the server from now on, until it is closed. */
+  cache(options: ShardCacheOptions): ShardCache {
+    return new ShardCache(options, this.#means());
   }
 
   async close(): Promise<void> {
-    await this.#origin.close();
+    await this.#backend.close();
   }
 
-  async #get(path: string, options: CallOptions): Promise<unknown> {
-    const token = await this.#token?.read();
-    let { status, body } = await this.#send(path, token, options);
-    if (status === 401 && token !== undefined) {
+  #means(): WatchMeans {
+    const backend = this.#backend;
+    return {
+      open: (request) => backend.watch(request),
+      suspect: () => backend.suspect?.(),
+      token: this.#token,
+      clock: this.#clock,
+      random: this.#random,
+    };
+  }
+
+  async #page(filter: ShardFilter, request: PageRequest, options: CallOptions): Promise<ShardListPage> {
+    try {
+      return await this.#call(options, (call) => this.#backend.page(filter, request, call));
+    } catch (error) {
+      const cursor = cursorToGoOn(error);
+      if (cursor === undefined || request.cursor === undefined) throw error;
+      return this.#call(options, (call) => this.#backend.page(filter, { ...request, cursor }, call));
+    }
+  }
+
+  async #call<T>(options: CallOptions, work: (call: BackendCall) => Promise<T>): Promise<T> {
+    const { signal, timeoutMs = DEFAULT_TIMEOUT_MS } = options;
+    const bearer = await this.#token?.read();
+    try {
+      return await work({ bearer, signal, timeoutMs });
+    } catch (error) {
+      if (bearer === undefined || !(error instanceof ShardError) || error.code !== 'unauthenticated')
+        throw error;
       // A projected token may have been replaced since it was read.
-      const renewed = await this.#token?.renewed(token);
-      if (renewed !== undefined) ({ status, body } = await this.#send(path, renewed, options));
+      const renewed = await this.#token?.renewed(bearer);
+      if (renewed === undefined) throw error;
+      return work({ bearer: renewed, signal, timeoutMs });
     }
-    const document = parsed(body);
-    if (status !== 200) throw errorOfProblem(status, document, this.#origin.url);
-    if (document === undefined) {
-      const text = `${this.#origin.url} answered with something that is not JSON; is it a MeshKit API server?`;
-      throw new ShardError('internal', text);
-    }
-    return document;
-  }
-
-  #send(path: string, token: string | undefined, { signal, timeoutMs = DEFAULT_TIMEOUT_MS }: CallOptions) {
-    const headers: Record<string, string> = { accept: 'application/json', 'user-agent': this.#userAgent };
-    if (token !== undefined) headers.authorization = `Bearer ${token}`;
-    return this.#origin.send({ path, headers, signal, timeoutMs });
   }
 }
 
-function queryOf(filter: ShardFilter): URLSearchParams {
-  const query = new URLSearchParams();
-  const { namespace, shardSet, owners = [], phases = [], zones = [], search } = filter;
-  if (namespace !== undefined) query.set('namespace', namespace);
-  if (shardSet !== undefined) query.set('shardSet', shardSet);
-  for (const owner of owners) query.append('owner', owner);
-  for (const phase of phases) query.append('status', phase);
-  for (const zone of zones) query.append('zone', zone);
-  if (search !== undefined) query.set('search', search);
-  return query;
-}
-
-/** Undefined for what is not JSON: the status says what to make of it. */
-function parsed(body: Buffer): unknown {
-  try {
-    return JSON.parse(body.toString());
-  } catch (error) {
-    if (error instanceof SyntaxError) return undefined;
-    throw error;
-  }
+/** Where a list goes on at the newest state, when the server no longer knows the one that it was cut at. */
+function cursorToGoOn(error: unknown): string | undefined {
+  if (!(error instanceof ShardError) || error.code !== 'cursorExpired') return undefined;
+  // REST says `resume: {cursor}`; the metadata of gRPC is flat.
+  const { resume, resumeCursor } = error.details as { resume?: { cursor?: unknown }; resumeCursor?: unknown };
+  const cursor = resume?.cursor ?? resumeCursor;
+  return typeof cursor === 'string' ? cursor : undefined;
 }

@@ -16,6 +16,7 @@ export interface Request {
   path: string;
   query: URLSearchParams;
   authorization: string | undefined;
+  headers: IncomingHttpHeaders;
   stream: ServerHttp2Stream;
 }
 
@@ -38,7 +39,8 @@ export class ScriptedServer {
     server.on('stream', (stream: ServerHttp2Stream, headers: IncomingHttpHeaders) => {
       stream.on('error', () => undefined);
       const url = new URL(String(headers[':path']), 'https://a');
-      const request = { path: url.pathname, query: url.searchParams, authorization: headers.authorization };
+      const { authorization } = headers;
+      const request = { path: url.pathname, query: url.searchParams, authorization, headers };
       this.requests.push(request);
       this.answer({ ...request, stream });
     });

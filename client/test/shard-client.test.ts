@@ -2,6 +2,8 @@ import { mkdtemp, rm, writeFile } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { ShardClient, type ShardClientOptions } from '@meshkit/client/shard-client';
+import { machineClock } from '@meshkit/client/wait';
+import { ShardError } from '@meshkit/shards/errors';
 import { problemOf } from '@meshkit/shards/problem';
 import { scopeMissing } from '@meshkit/shards/scope';
 import { afterEach, beforeEach, describe, expect, it } from 'vitest';
@@ -14,8 +16,9 @@ describe('ShardClient', () => {
   let client: ShardClient;
   let now: number;
 
+  const clock = { ...machineClock, monotonic: () => now };
   const open = (options: Partial<ShardClientOptions> = {}) =>
-    new ShardClient({ server: server.url, ca: CA, token: 't', monotonic: () => now, ...options });
+    new ShardClient({ server: server.url, ca: CA, token: 't', clock, ...options });
 
   beforeEach(async () => {
     now = 0;
@@ -57,6 +60,23 @@ describe('ShardClient', () => {
     for await (const { name } of client.list({}, { pageSize: 4, limit: 6 })) names.push(name);
     expect(names).toHaveLength(6);
     expect(server.requests.map(({ query }) => query.get('pageSize'))).toEqual(['4', '2']);
+  });
+
+  it('goes on at the newest state when the server no longer knows that of the first page', async () => {
+    const gone = new ShardError('cursorExpired', 'gone', {
+      resume: { cursor: 'new', consistency: 'keyset' },
+    });
+    server.answer = ({ stream, query }) => {
+      const cursor = query.get('cursor');
+      if (cursor === null) reply(stream, { items: [{ name: 'a' }], versionVector, nextCursor: 'old' });
+      else if (cursor === 'old') reply(stream, problemOf(gone), 410);
+      else reply(stream, { items: [{ name: 'b' }], versionVector, consistency: 'keyset' });
+    };
+    const pages = await Array.fromAsync(client.pages());
+    expect(pages.map(({ items, consistency }) => [items[0]?.name, consistency])).toEqual([
+      ['a', undefined],
+      ['b', 'keyset'],
+    ]);
   });
 
   it('stops asking when the consumer stops reading', async () => {

@@ -13,6 +13,8 @@ interface PolicyRule {
   apiGroups: string[];
   resources: string[];
   verbs: string[];
+  /** Absent: all. */
+  resourceNames?: string[];
 }
 
 /** A Namespace, ServiceAccount, role or binding. */
@@ -124,6 +126,8 @@ const apiServer: AccessObject[] = [
     ours([SETS, SHARDS, NODES], LOOK),
     { apiGroups: ['authentication.k8s.io'], resources: ['tokenreviews'], verbs: ['create'] },
     { apiGroups: ['authorization.k8s.io'], resources: ['subjectaccessreviews'], verbs: ['create'] },
+    // Its uid tells this cluster from every other one.
+    { apiGroups: [''], resources: ['namespaces'], resourceNames: ['kube-system'], verbs: ['get'] },
   ]),
   binding('ClusterRole', API_SERVER_SERVICE_ACCOUNT, API_SERVER_SERVICE_ACCOUNT),
 ];

@@ -1,15 +1,16 @@
 import { parseArgs } from 'node:util';
 import { type Benchmark, table } from './report.ts';
 
-/** `npm run bench -- NAME [--json] [--seed N]`: a table on stderr; with --json the report as the last line of stdout. */
+/** `npm run bench -- NAME [--json] [--seed N] [--quick]`: a table on stderr; with --json the report as the last line of stdout. */
 const BENCHMARKS: Record<string, () => Promise<Benchmark>> = {
+  list: async () => (await import('./list.ts')).benchmarkList,
   placement: async () => (await import('./placement.ts')).benchmarkPlacement,
 };
 
 function usage(problem: string): never {
   const names = Object.keys(BENCHMARKS).join(', ');
   process.stderr.write(
-    `${problem}; usage: npm run bench -- NAME [--json] [--seed N], NAME one of: ${names}\n`,
+    `${problem}; usage: npm run bench -- NAME [--json] [--seed N] [--quick], NAME one of: ${names}\n`,
   );
   process.exit(2);
 }
@@ -18,6 +19,7 @@ function readArguments() {
   const options = {
     json: { type: 'boolean', default: false },
     seed: { type: 'string', default: '1' },
+    quick: { type: 'boolean', default: false },
   } as const;
   try {
     return parseArgs({ options, allowPositionals: true });
@@ -35,7 +37,11 @@ const seed = Number(values.seed);
 if (!Number.isSafeInteger(seed)) usage(`--seed "${values.seed}" is not an integer`);
 
 const benchmark = await BENCHMARKS[name]!();
-const report = await benchmark({ seed, progress: (line) => process.stderr.write(`${line}\n`) });
+const report = await benchmark({
+  seed,
+  quick: values.quick,
+  progress: (line) => process.stderr.write(`${line}\n`),
+});
 process.stderr.write(`\n${table(report.rows)}\nfigures ${JSON.stringify(report.figures, null, 2)}\n`);
 process.stderr.write(
   report.ok ? 'ok: every figure is within its bound\n' : 'NOT ok: a figure is out of its bound\n',

@@ -36,7 +36,12 @@ interface Machine {
 }
 
 /** A benchmark. `progress` takes a line for people; measurements are taken as given, never repeated to look better. */
-export type Benchmark = (options: { seed: number; progress: (line: string) => void }) => Promise<Report>;
+export type Benchmark = (options: {
+  seed: number;
+  /** Fewer and shorter rounds: for development, its figures mean little. */
+  quick: boolean;
+  progress: (line: string) => void;
+}) => Promise<Report>;
 
 export function machine(): Machine {
   return {

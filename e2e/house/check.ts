@@ -48,6 +48,16 @@ async function generatedDrift(): Promise<Outcome> {
     : { ok: false, output: `Out of date, now regenerated; review and commit:\n  ${drifted.join('\n  ')}` };
 }
 
+/** Style, layout and compatibility of the protobuf contract; the image is what was published last. */
+async function protobuf(): Promise<Outcome> {
+  const outcomes = await Promise.all([
+    run('buf', ['lint', 'proto']),
+    run('buf', ['format', '--diff', '--exit-code', 'proto']),
+    run('buf', ['breaking', 'proto', '--against', 'proto/gen/image.binpb']),
+  ]);
+  return { ok: outcomes.every(({ ok }) => ok), output: outcomes.map(({ output }) => output).join('') };
+}
+
 const steps: [string, () => Promise<Outcome>][] = [
   ['types (tsc)', () => run('tsc', ['--noEmit', '-p', '.'])],
   [
@@ -56,6 +66,7 @@ const steps: [string, () => Promise<Outcome>][] = [
   ],
   ['dead code and dependencies (knip)', () => run('knip', ['--no-progress'])],
   ['import arrows (vitest)', () => run('vitest', ['run', '--project', 'unit', 'e2e/house'])],
+  ['protobuf contract (buf)', protobuf],
   ['generated files', generatedDrift],
 ];
 

@@ -7,11 +7,12 @@ import { describe, expect, test } from 'vitest';
 const ROOMS: Record<string, { imports: string[]; pure?: boolean }> = {
   shards: { imports: [], pure: true },
   crds: { imports: ['shards'] },
-  client: { imports: ['shards'] },
+  proto: { imports: [] },
+  client: { imports: ['shards', 'proto'] },
   'client/agent': { imports: ['shards', 'crds', 'client'] },
   samples: { imports: ['client', 'client/agent'] },
   operator: { imports: ['shards', 'crds'] },
-  'api-server': { imports: ['shards', 'crds'] },
+  'api-server': { imports: ['shards', 'crds', 'proto'] },
   'kubectl-plugin': { imports: ['shards', 'crds', 'client'] },
   e2e: { imports: ['shards', 'crds', 'client', 'client/agent'] },
 };
@@ -51,6 +52,13 @@ function target(from: string, specifier: string): { room?: string; path?: string
   const [, workspace, entry] = ours as unknown as [string, string, string];
   if (workspace === 'client' && entry === 'agent')
     return { room: 'client/agent', path: 'client/agent/agent.ts' };
+  if (workspace === 'proto') {
+    const path = entry
+      .replace(/^v1\//, 'meshkit/shards/v1/')
+      .replace(/^rpc\//, 'google/rpc/')
+      .replace(/^(health|reflection)$/, 'grpc/$1/v1/$1');
+    return { room: workspace, path: `proto/gen/${path}.ts` };
+  }
   return { room: workspace, path: `${workspace}/src/${entry}.ts` };
 }
 

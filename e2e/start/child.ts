@@ -37,6 +37,12 @@ export class Child {
     return new Child(options.name, logFile, child);
   }
 
+  /** Throws when it could not be started. */
+  get pid(): number {
+    if (this.#process.pid === undefined) throw new Error(`${this.name} did not start`);
+    return this.#process.pid;
+  }
+
   get running(): boolean {
     return (
       this.#process.exitCode === null && this.#process.signalCode === null && this.#process.pid !== undefined

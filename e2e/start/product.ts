@@ -10,7 +10,7 @@ import { parse, stringify } from 'yaml';
 import type { ControlPlane } from '../control-plane/control-plane.ts';
 import { Child, freePort, projectRoot } from './child.ts';
 
-const SYSTEM_NAMESPACE = 'meshkit-system';
+export const SYSTEM_NAMESPACE = 'meshkit-system';
 const OPERATOR_MAIN = 'operator/src/main.ts';
 const API_SERVER_MAIN = 'api-server/src/main.ts';
 const DEMO_NODE = 'samples/01-quickstart/demo-node.ts';
@@ -22,6 +22,10 @@ export interface ProductOptions {
   signal: AbortSignal;
   /** Preferred port of the API server; another one when it is taken. */
   port?: number;
+  /** False: nobody places shards; the starter writes what it needs. */
+  operator?: boolean;
+  /** Further flags of the API server. */
+  apiServerFlags?: readonly string[];
 }
 
 /** The whole product as processes on a control plane: operator, API server, and demo nodes as asked for. */
@@ -31,20 +35,28 @@ export class Product {
   readonly kube: KubeClient;
   /** `https://127.0.0.1:<port>` */
   apiUrl = '';
+  /** `127.0.0.1:<port>` */
+  grpcAddress = '';
   /** The operator that leads, or will. */
   operator!: Child;
+  /** The API server of now. */
+  apiServer!: Child;
   /** Folder of the processes' logs. */
   readonly logs: string;
   /** Paths of files that other programs use. */
   readonly files: { kubeconfig: string; ca: string; token: string };
   readonly #folder: string;
   readonly #signal: AbortSignal;
+  readonly #apiServerFlags: readonly string[];
+  #apiServerArguments: string[] = [];
+  #healthUrl = '';
   readonly #children: Child[] = [];
 
   private constructor(options: ProductOptions, kube: KubeClient) {
     this.controlPlane = options.controlPlane;
     this.kube = kube;
     this.#signal = options.signal;
+    this.#apiServerFlags = options.apiServerFlags ?? [];
     this.#folder = join(options.controlPlane.folder, 'product');
     this.logs = this.#folder;
     const file = (name: string) => join(this.#folder, name);
@@ -60,8 +72,12 @@ export class Product {
       await mkdir(product.#folder, { recursive: true });
       say('Applying resource definitions, admission policies and roles …');
       await installManifests(product.kube, { signal, log: silentLog });
-      say('Starting operator and API server …');
-      await Promise.all([product.startOperator(), product.#startApiServer(admin, options.port)]);
+      const operates = options.operator ?? true;
+      say(operates ? 'Starting operator and API server …' : 'Starting API server …');
+      await Promise.all([
+        operates ? product.startOperator() : undefined,
+        product.#startApiServer(admin, options.port),
+      ]);
       return product;
     } catch (error) {
       await product.stop();
@@ -117,6 +133,11 @@ export class Product {
     await applyManifest(this.kube, await readFile(join(projectRoot, path), 'utf8'), { signal: this.#signal });
   }
 
+  /** The API server's /metrics, Prometheus text. */
+  async metrics(): Promise<string> {
+    return (await fetch(`${this.#healthUrl}/metrics`, { signal: this.#signal })).text();
+  }
+
   /** Processes that ended although nobody stopped them. */
   crashed(): Child[] {
     return this.#children.filter((child) => !child.running);
@@ -139,7 +160,11 @@ export class Product {
   }
 
   async #startApiServer(adminKubeconfig: string, preferred?: number): Promise<void> {
-    const [port, healthPort] = [preferred ?? (await freePort()), await freePort()];
+    const [port, grpcPort, healthPort] = [
+      preferred ?? (await freePort()),
+      await freePort(),
+      await freePort(),
+    ];
     const { cert, key, ca } = await this.controlPlane.serverCertificate({
       commonName: 'meshkit-shards',
       hosts: ['localhost', '127.0.0.1'],
@@ -151,11 +176,15 @@ export class Product {
       writeFile(this.files.ca, ca),
     ]);
     this.apiUrl = `https://127.0.0.1:${port}`;
-    const server = this.#start('api-server', API_SERVER_MAIN, [
+    this.grpcAddress = `127.0.0.1:${grpcPort}`;
+    this.#healthUrl = `http://127.0.0.1:${healthPort}`;
+    this.#apiServerArguments = [
       '--kubeconfig',
       await this.#identity('meshkit-api-server'),
       '--listen',
       `127.0.0.1:${port}`,
+      '--grpc-listen',
+      this.grpcAddress,
       '--health-listen',
       `127.0.0.1:${healthPort}`,
       '--tls-cert',
@@ -164,9 +193,17 @@ export class Product {
       files.key,
       // So that people log in with the credentials of their kubeconfig.
       '--accept-cluster-audience',
-    ]);
+      ...this.#apiServerFlags,
+    ];
     await this.#writeKubeconfig(adminKubeconfig, ca);
-    await server.ready(`http://127.0.0.1:${healthPort}/readyz`, this.#signal);
+    await this.startApiServer();
+  }
+
+  /** Starts it (again) at the same addresses; the one before must have ended. */
+  async startApiServer(): Promise<void> {
+    if (this.apiServer) this.#children.splice(this.#children.indexOf(this.apiServer), 1);
+    this.apiServer = this.#start('api-server', API_SERVER_MAIN, this.#apiServerArguments);
+    await this.apiServer.ready(`${this.#healthUrl}/readyz`, this.#signal);
   }
 
   /** The administrator's kubeconfig, told where the API server is, so that `kubectl mesh` needs no flags. */

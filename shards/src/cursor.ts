@@ -4,14 +4,30 @@ import { digest, openToken, sealToken } from './token.ts';
 
 const KIND = 'list';
 
-/** Where a list goes on: after that shard, for the same filter only. Page sizes may change from page to page (AIP-158). */
-export function sealCursor(filter: ShardFilter, after: string): string {
-  return sealToken(KIND, [filterDigest(filter), after]);
+/** Where a list goes on. */
+export interface ListPlace {
+  /** Of the last shard of the page before. */
+  after: string;
+  /** What all pages of the list are cut at; absent: the newest state there is when the cursor is used. */
+  cut?: { lineage: string; position: string };
+  /** Some page was cut at another position than the ones before, and so are all that follow. */
+  keyset: boolean;
 }
 
-/** The `after` of `sealCursor`. Throws `tokenInvalid`, or `filterMismatch` for a cursor of another filter. */
-export function openCursor(filter: ShardFilter, cursor: string): string {
-  const [bound, after] = openToken(KIND, cursor, 'cursor');
+/** For the same filter only. Page sizes may change from page to page (AIP-158). */
+export function sealCursor(filter: ShardFilter, { after, cut, keyset }: ListPlace): string {
+  return sealToken(KIND, [
+    filterDigest(filter),
+    after,
+    cut?.lineage ?? '',
+    cut?.position ?? '',
+    keyset ? '1' : '',
+  ]);
+}
+
+/** The place of `sealCursor`. Throws `tokenInvalid`, or `filterMismatch` for a cursor of another filter. */
+export function openCursor(filter: ShardFilter, cursor: string): ListPlace {
+  const [bound, after = '', lineage = '', position = '', keyset] = openToken(KIND, cursor, 'cursor');
   if (bound !== filterDigest(filter)) {
     const detail = 'belongs to a list with other filters';
     throw new ShardError(
@@ -22,7 +38,7 @@ export function openCursor(filter: ShardFilter, cursor: string): string {
       },
     );
   }
-  return after ?? '';
+  return { after, cut: position === '' ? undefined : { lineage, position }, keyset: keyset === '1' };
 }
 
 /** Equal for filters that let the same shards pass: the order of values and of parameters does not matter. */

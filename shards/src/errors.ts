@@ -40,6 +40,15 @@ export const ERRORS = {
   methodNotAllowed: { http: 405, grpc: 'UNIMPLEMENTED', exit: 2, retry: false, title: 'Method not allowed' },
   notAcceptable: { http: 406, grpc: 'INVALID_ARGUMENT', exit: 2, retry: false, title: 'Not acceptable' },
   conflict: { http: 409, grpc: 'ABORTED', exit: 5, retry: true, title: 'Changed since it was read' },
+  tokenExpired: { http: 410, grpc: 'OUT_OF_RANGE', exit: 7, retry: false, title: 'Resume token expired' },
+  cursorExpired: { http: 410, grpc: 'OUT_OF_RANGE', exit: 7, retry: false, title: 'Cursor expired' },
+  lineageChanged: {
+    http: 410,
+    grpc: 'FAILED_PRECONDITION',
+    exit: 7,
+    retry: false,
+    title: 'Token of another history',
+  },
   requestTooLarge: {
     http: 413,
     grpc: 'RESOURCE_EXHAUSTED',
@@ -56,8 +65,23 @@ export const ERRORS = {
     title: 'Request headers too large',
   },
   rateLimited: { http: 429, grpc: 'RESOURCE_EXHAUSTED', exit: 6, retry: true, title: 'Too many requests' },
+  slowConsumer: {
+    http: 429,
+    grpc: 'RESOURCE_EXHAUSTED',
+    exit: 6,
+    retry: true,
+    title: 'Watcher does not keep up',
+  },
+  tooManyWatchers: {
+    http: 429,
+    grpc: 'RESOURCE_EXHAUSTED',
+    exit: 6,
+    retry: true,
+    title: 'Too many watchers',
+  },
   internal: { http: 500, grpc: 'INTERNAL', exit: 6, retry: true, title: 'Internal error' },
   unavailable: { http: 503, grpc: 'UNAVAILABLE', exit: 6, retry: true, title: 'Not available right now' },
+  draining: { http: 503, grpc: 'UNAVAILABLE', exit: 6, retry: true, title: 'Server is stopping' },
   timeout: { http: 504, grpc: 'DEADLINE_EXCEEDED', exit: 6, retry: true, title: 'Timed out' },
 } as const satisfies Record<string, ErrorRow>;
 

@@ -12,9 +12,16 @@ export const PHASES = [
   'Lost',
 ] as const satisfies readonly Phase[];
 
-const DNS_LABEL = /^[a-z0-9]([-a-z0-9]{0,61}[a-z0-9])?$/;
-const MAX_VALUES = 100;
-const MAX_LENGTH = 253;
+/** Of namespaces and sets. */
+export const DNS_LABEL = /^[a-z0-9]([-a-z0-9]{0,61}[a-z0-9])?$/;
+const NAME = '[A-Za-z0-9]([-_.A-Za-z0-9]{0,251}[A-Za-z0-9])?';
+const IS_NAME = new RegExp(`^${NAME}$`);
+/** Nodes or zones, separated by commas; generously what Kubernetes allows as a name or the value of a label. */
+export const NAMES = `^${NAME}( *, *${NAME}){0,9}$`;
+/** Of one parameter, however they are written. */
+const MAX_VALUES = 1_000;
+/** In characters, which in text of the wider world is not the same as `length`. */
+export const MAX_LENGTH = 253;
 
 /** Whether a shard passes: conditions are and-ed, the values of one condition or-ed. */
 export function shardMatches(filter: ShardFilter, shard: ShardAssignment): boolean {
@@ -44,9 +51,9 @@ export function parseShardFilter(query: Query): ShardFilter {
   return {
     namespace: label(query, 'namespace'),
     shardSet: label(query, 'shardSet'),
-    owners: list(query, 'owner'),
+    owners: names(query, 'owner'),
     phases: list(query, 'status')?.map(phase),
-    zones: list(query, 'zone'),
+    zones: names(query, 'zone'),
     search: single(query, 'search'),
   };
 }
@@ -58,6 +65,13 @@ function phase(text: string): Phase {
     value: text,
     allowed: PHASES,
   });
+}
+
+function names(query: Query, parameter: string): string[] | undefined {
+  const values = list(query, parameter);
+  const wrong = values?.find((value) => !IS_NAME.test(value));
+  if (wrong === undefined) return values;
+  throw invalid(parameter, `"${wrong}" is not a name: letters, digits, "-", "_" and "."`, { value: wrong });
 }
 
 function label(query: Query, parameter: string): string | undefined {
@@ -92,7 +106,7 @@ function present(query: Query, parameter: string): string[] | undefined {
 /** An empty value is refused rather than read as "any": `owner=$NODE` with NODE unset must not list everything. */
 function bounded(parameter: string, value: string): string {
   if (value === '') throw invalid(parameter, 'it is empty; leave it out to list everything');
-  if (value.length > MAX_LENGTH) throw invalid(parameter, `at most ${MAX_LENGTH} characters`);
+  if ([...value].length > MAX_LENGTH) throw invalid(parameter, `at most ${MAX_LENGTH} characters`);
   return value;
 }
 

@@ -1,0 +1,114 @@
+import { ERRORS, type ErrorCode } from '@meshkit/shards/errors';
+import { PHASES } from '@meshkit/shards/filter';
+import type { Problem } from '@meshkit/shards/problem';
+import type { NodeView, ShardView } from '@meshkit/shards/shard-view';
+import { z } from 'zod';
+
+/** What the API answers, for its document and its tests; the compiler holds the schemas to the views' interfaces. */
+
+const time = z.iso.datetime().describe('RFC 3339.');
+const count = z.int().min(0);
+const position = z.string().regex(/^\d+$/).describe('A resourceVersion: a decimal number of any length.');
+
+export const shardSchema = z
+  .strictObject({
+    namespace: z.string(),
+    name: z.string().describe('SHARDSET.SHARDID'),
+    uid: z.string(),
+    shardSet: z.string(),
+    shardId: z.string(),
+    phase: z.enum(PHASES).describe('Pending until the operator has seen the shard.'),
+    state: z.enum(['Active', 'Paused', 'Disabled']).describe('Intent.'),
+    owner: z.string().optional().describe('The node that has it now.'),
+    ownerEndpoint: z.string().optional(),
+    previousOwner: z.string().optional(),
+    epoch: count.describe('Fencing token, larger at every grant; 0 before the first.'),
+    version: count.describe('+1 on every change of ownership or phase.'),
+    generation: count.describe('+1 on every change of intent.'),
+    observedGeneration: count.describe('Smaller than generation: the newest intent is not yet taken up.'),
+    capacity: z.number(),
+    locality: z.strictObject({ region: z.string().optional(), zone: z.string().optional() }).optional(),
+    pinned: z.string().optional().describe('The node that a person asked for.'),
+    move: z
+      .strictObject({ to: z.string().optional(), startedAt: time, deadline: time })
+      .optional()
+      .describe('While Draining; without `to` when the shard is being retired.'),
+    since: time.optional().describe('When the newest transition happened.'),
+    changeTicket: z.string().optional(),
+    reason: z.string().optional(),
+    conditions: z
+      .array(
+        z.strictObject({
+          type: z.string(),
+          status: z.enum(['True', 'False', 'Unknown']),
+          reason: z.string(),
+          message: z.string(),
+        }),
+      )
+      .optional()
+      .describe('Only what needs attention.'),
+  })
+  .describe('A shard: intent and truth on one level. Members without a value are left out.')
+  .meta({ id: 'Shard' }) satisfies z.ZodType<ShardView>;
+
+export const nodeSchema = z
+  .strictObject({
+    namespace: z.string(),
+    name: z.string(),
+    endpoint: z.string().optional(),
+    region: z.string().optional(),
+    zone: z.string().optional(),
+    weight: z.int(),
+    ready: z.boolean().describe("As the operator judges it from the node's Lease."),
+    scheduling: z.enum(['Active', 'Cordoned', 'Drain']),
+    shards: count.describe('How many shards name it as their owner.'),
+  })
+  .meta({ id: 'Node' }) satisfies z.ZodType<NodeView>;
+
+export const versionVectorSchema = z
+  .strictObject({
+    lineage: z
+      .string()
+      .optional()
+      .describe('Changes when positions stop being comparable with earlier ones.'),
+    position: position.describe('What the answer is complete up to. The only member to compare.'),
+    namespaces: z.record(z.string(), position).describe('The newest change in each namespace of the answer.'),
+  })
+  .meta({ id: 'VersionVector' });
+
+export const listSchema = z
+  .strictObject({
+    items: z.array(shardSchema).describe('Ordered by namespace, then name.'),
+    nextCursor: z.string().optional().describe('Absent on the last page, also on an exact fit.'),
+    consistency: z
+      .enum(['snapshot', 'keyset'])
+      .describe(
+        '`snapshot`: all pages show the state of one position. `keyset`: they do not, by your consent.',
+      ),
+    resumeToken: z
+      .string()
+      .optional()
+      .describe('Watches from exactly this list on. Absent on `keyset` pages: watch without a token then.'),
+    versionVector: versionVectorSchema,
+  })
+  .meta({ id: 'ShardList' });
+
+export const nodesSchema = z.strictObject({ items: z.array(nodeSchema) }).meta({ id: 'NodeList' });
+
+const codes = Object.keys(ERRORS) as [ErrorCode, ...ErrorCode[]];
+
+export const problemSchema = z
+  .looseObject({
+    type: z.string().describe('`urn:meshkit:error:CODE`'),
+    title: z.string(),
+    status: z.int(),
+    code: z.enum(codes).meta({ id: 'ErrorCode' }),
+    detail: z.string().describe('What is wrong and what to do, for people.'),
+    errors: z
+      .array(z.strictObject({ pointer: z.string(), detail: z.string() }))
+      .readonly()
+      .optional()
+      .describe('What is wrong and where: /query/NAME, /path/NAME, /header/NAME or a place in the body.'),
+  })
+  .describe('RFC 9457; further members by code, see docs/errors.md.')
+  .meta({ id: 'Problem' }) satisfies z.ZodType<Problem>;

@@ -1,0 +1,220 @@
+import { type Change, historyOf, seenThrough } from '@meshkit/shards/change';
+import { filterDigest } from '@meshkit/shards/cursor';
+import type { ShardAssignment } from '@meshkit/shards/records';
+import type { ShardFilter } from '@meshkit/shards/repository';
+import { sealResumeToken } from '@meshkit/shards/resume-token';
+import type { Encoding, ResetReason, ShardMessage, WatchMessage } from '@meshkit/shards/watch';
+import type { ByteCache, Writes } from './byte-cache.ts';
+import { fold } from './fold.ts';
+import type { Mark } from './ring.ts';
+import type { Timeline } from './timeline.ts';
+import type { WatchStream } from './watch-stream.ts';
+
+/** What audiences speak about, and the means they share. */
+export interface World {
+  readonly timeline: Timeline;
+  readonly cache: ByteCache;
+  lineage(): string;
+  /** Monotonic milliseconds. */
+  now(): number;
+}
+
+/** Every shard that passes, at one point. */
+interface Snapshot {
+  id: number;
+  records: readonly ShardAssignment[];
+  mark: Mark;
+  /** Of the newest change that it contains. */
+  number: number;
+  takenAt: number;
+}
+
+const NOTHING: Writes = { parts: [], messages: 0 };
+/** Rows of a snapshot, and changes of a replay, that are encoded and written together. */
+const LOT = 50;
+/** Streams that start within this time share one snapshot, and are then told what happened since. */
+const SNAPSHOT_SHARED_MS = 1_000;
+
+/**
+ * The streams that are told the same bytes: same filter, same encoding. It finds the words: what is encoded for one
+ * stream serves all, and a change that the filter does not let through costs one look.
+ */
+export class Audience {
+  readonly filter: ShardFilter;
+  readonly encoding: Encoding;
+  /** Those that have heard everything and wait for the next change. */
+  readonly live = new Set<WatchStream>();
+  /** All of them. */
+  readonly streams = new Set<WatchStream>();
+  /** When the live ones were last told something, and when all got a heartbeat. */
+  toldAt: number;
+  beatAt: number;
+  readonly #world: World;
+  readonly #id: string;
+  readonly #digest: string;
+  #snapshot: Snapshot | undefined;
+  #snapshots = 0;
+
+  /** `id`: not used by any other audience of the same cache. */
+  constructor(id: string, filter: ShardFilter, encoding: Encoding, world: World) {
+    this.filter = filter;
+    this.encoding = encoding;
+    this.#world = world;
+    this.#id = id;
+    this.#digest = filterDigest(filter);
+    this.toldAt = world.now();
+    this.beatAt = this.toldAt;
+  }
+
+  /** Resumes after the mark. */
+  tokenAfter(mark: Mark): string {
+    return this.#seal(mark, false);
+  }
+
+  /** Resumes after the change of that number; with a snapshot when that is no longer known. */
+  tokenAt(number: number): string {
+    const { timeline } = this.#world;
+    // The head knows more than the newest change: that nothing happened since.
+    const mark = number === timeline.ring.last ? timeline.head : timeline.ring.markAt(number);
+    return mark ? this.tokenAfter(mark) : this.snapshotToken();
+  }
+
+  /** Starts with a snapshot. */
+  snapshotToken(): string {
+    return this.#seal(this.#world.timeline.head, true);
+  }
+
+  bookmark(mark: Mark): Writes {
+    return this.encode({ type: 'bookmark', position: mark.position, token: this.tokenAfter(mark) });
+  }
+
+  encode(message: WatchMessage): Writes {
+    return { parts: [this.encoding.encode(message)], messages: 1 };
+  }
+
+  /** What is heard of the changes after number `from` up to number `to`, all of which must be held; perhaps nothing. */
+  changes(from: number, to: number): Writes {
+    if (to === from + 1) return this.#change(to);
+    return this.#world.cache.get(`${this.#id} ${from} ${to}`, () => {
+      const parts: Uint8Array[] = [];
+      for (let number = from + 1; number <= to; number += 1) parts.push(...this.#change(number).parts);
+      return this.#joined(parts);
+    });
+  }
+
+  /** The end of the lot of changes after that number: fixed places, so that streams which resume share lots. */
+  lotAfter(number: number): number {
+    const end = (Math.floor(number / LOT) + 1) * LOT;
+    return Math.min(end, this.#world.timeline.ring.last);
+  }
+
+  /**
+   * The same, with all changes of a shard folded into one, in lots. A cut inside starts the whole again: what was said
+   * of one shard is ahead of what was not yet said of another, so there is no point to resume from but the end.
+   * `atEnd` is called just before the last lot is yielded.
+   */
+  *folded(from: number, to: number, atEnd: () => void): Generator<Writes> {
+    const { ring } = this.#world.timeline;
+    const all: Change[] = [];
+    for (let number = from + 1; number <= to; number += 1) all.push(ring.at(number)!.change);
+    const [start, end] = [this.tokenAt(from), this.tokenAfter(ring.markAt(to)!)];
+    const messages = fold(all).flatMap(({ change, count }) => {
+      const message = this.#message(change, start);
+      return message ? [count > 1 ? { ...message, coalesced: count } : message] : [];
+    });
+    const last = messages.at(-1);
+    if (last) last.token = end;
+    else atEnd();
+    for (let at = 0; at < messages.length; at += LOT) {
+      const lot = messages.slice(at, at + LOT);
+      if (at + LOT >= messages.length) atEnd();
+      yield this.#joined(lot.map((message) => this.encoding.encode(message)));
+    }
+  }
+
+  /**
+   * A whole snapshot, in lots; returns the number of the newest change in it. `atEnd` is called just before the lot is
+   * yielded after which the stream may be resumed.
+   */
+  *snapshot(reason: ResetReason | undefined, atEnd: (number: number) => void): Generator<Writes> {
+    const { cache } = this.#world;
+    const { id, records, mark, number } = this.#takeSnapshot();
+    const { position } = mark;
+    const token = this.#seal(mark, true);
+    const lineage = this.#world.lineage();
+    yield this.encode({ type: 'snapshot-begin', position, lineage, reason, token });
+    for (let at = 0; at < records.length; at += LOT) {
+      yield cache.get(`${this.#id} snapshot ${id} ${at}`, () => {
+        const rows = records.slice(at, at + LOT);
+        const row = (current: ShardAssignment): ShardMessage => {
+          return { type: 'shard', event: 'ADDED', position, current, token };
+        };
+        return this.#joined(rows.map((record) => this.encoding.encode(row(record))));
+      });
+    }
+    atEnd(number);
+    yield this.encode({ type: 'snapshot-end', position, token: this.tokenAfter(mark) });
+  }
+
+  /** Lets go of what only a rush of new streams needs. */
+  tidy(): void {
+    if (this.#snapshot && !this.#isFresh(this.#snapshot)) this.#snapshot = undefined;
+  }
+
+  #takeSnapshot(): Snapshot {
+    const { timeline, now } = this.#world;
+    if (this.#snapshot && this.#isFresh(this.#snapshot)) return this.#snapshot;
+    this.#snapshots += 1;
+    this.#snapshot = {
+      id: this.#snapshots,
+      records: timeline.all(this.filter),
+      mark: timeline.head,
+      number: timeline.ring.last,
+      takenAt: now(),
+    };
+    return this.#snapshot;
+  }
+
+  #isFresh({ number, takenAt }: Snapshot): boolean {
+    const { timeline, now } = this.#world;
+    return timeline.ring.reaches(number) && now() - takenAt < SNAPSHOT_SHARED_MS;
+  }
+
+  /** No write, or one. */
+  #change(number: number): Writes {
+    const entry = this.#world.timeline.ring.at(number)!;
+    const { change, anchor } = entry;
+    if (!seenThrough(this.filter, change)) return NOTHING;
+    return this.#world.cache.get(`${this.#id} ${number}`, () => {
+      const { position, ordinal } = change;
+      const message = this.#message(change, this.tokenAfter({ position, ordinal, anchor }));
+      return message ? this.encode(message) : NOTHING;
+    });
+  }
+
+  #message(change: Change, token: string): ShardMessage | undefined {
+    const seen = seenThrough(this.filter, change);
+    if (!seen) return undefined;
+    const { position, before, after } = change;
+    return {
+      type: 'shard',
+      event: seen.type,
+      cause: seen.cause,
+      position,
+      current: after,
+      previous: before,
+      history: historyOf(change),
+      token,
+    };
+  }
+
+  #joined(parts: readonly Uint8Array[]): Writes {
+    const { length: messages } = parts;
+    return { parts: this.encoding.join && messages > 1 ? [this.encoding.join(parts)] : parts, messages };
+  }
+
+  #seal({ position, ordinal, anchor }: Mark, snapshot: boolean): string {
+    const lineage = this.#world.lineage();
+    return sealResumeToken(this.#digest, { lineage, position, ordinal, anchor, snapshot });
+  }
+}

@@ -1,0 +1,141 @@
+import { type Metadata, type StatusObject, status as statusCodes } from '@grpc/grpc-js';
+import type { Log } from '@meshkit/crds/log';
+import type { Clock } from '@meshkit/shards/clock';
+import { ShardError } from '@meshkit/shards/errors';
+import type { Scope, Target } from '@meshkit/shards/scope';
+import type { WatchCaller } from '@meshkit/shards/watch';
+import type { Span } from '@opentelemetry/api';
+import { type AccessRecord, type AccessRecorder, decisionOf } from './access-record.ts';
+import type { Authorizer } from './access-review.ts';
+import { grpcStatus } from './grpc-status.ts';
+import type { CacheHealth } from './kubernetes-repository.ts';
+import type { Transport } from './operation.ts';
+import { shardErrorOf } from './problem-reply.ts';
+import { transportOf } from './protocol.ts';
+import type { RateLimits } from './rate-limits.ts';
+import type { Authenticator } from './token-review.ts';
+
+/** The gates that every call passes, the same as those of REST. */
+export interface Gates {
+  authenticator: Pick<Authenticator, 'authenticate'>;
+  authorizer: Pick<Authorizer, 'require'>;
+  limits: Pick<RateLimits, 'request'>;
+  cacheHealth: () => CacheHealth;
+  recorder: AccessRecorder;
+  clock: Clock;
+  log: Log;
+}
+
+/** What a method says of itself; it is admitted before it answers. */
+export interface Method<Request> {
+  /** Short name for logs and metrics; the same as that of the REST operation. */
+  op: string;
+  scope: Scope;
+  /** Throws `invalidArgument`. */
+  read(bytes: Uint8Array): Request;
+  target(request: Request): Target;
+}
+
+export interface Admitted<Request> {
+  request: Request;
+  caller: WatchCaller;
+  transport: Transport;
+  /** What is served may be old: kube-apiserver is out of reach. */
+  stale: boolean;
+}
+
+/** What grpc-js gives to every handler. */
+interface Surface {
+  metadata: Metadata;
+  getDeadline(): Date | number;
+}
+
+/** One call from its arrival to its one line in the access log. */
+export class GrpcCall<Request> {
+  readonly access: AccessRecord;
+  readonly #gates: Gates;
+  readonly #method: Method<Request>;
+  readonly #surface: Surface;
+  readonly #arrivedAt: number;
+  readonly #span: Span;
+  #recorded = false;
+
+  constructor(gates: Gates, method: Method<Request>, surface: Surface) {
+    const { op, scope } = method;
+    this.#gates = gates;
+    this.#method = method;
+    this.#surface = surface;
+    this.#arrivedAt = gates.clock.monotonic();
+    this.#span = gates.recorder.begin(textMetadata(surface.metadata));
+    this.access = { op, transport: 'grpc', scope, decision: 'none' };
+  }
+
+  /** Who is it, how much already, is it well-formed, may they, can we serve; in the order of REST. */
+  async admit(bytes: Uint8Array): Promise<Admitted<Request>> {
+    const { authenticator, authorizer, limits, recorder, cacheHealth } = this.#gates;
+    const { scope } = this.#method;
+    const authorization = textOf(this.#surface.metadata, 'authorization');
+    const identity = await authenticator.authenticate(authorization);
+    this.access.user = identity.user;
+    limits.request(identity);
+    const transport = this.#transport();
+    recorder.downgraded(transport);
+    const request = this.#method.read(bytes);
+    const target = this.#method.target(request);
+    Object.assign(this.access, target);
+    await authorizer.require(identity, scope, target);
+    this.access.decision = 'allow';
+    const health = cacheHealth();
+    if (health.cold) throw new ShardError('unavailable', health.cold, { reason: 'cacheCold' });
+    const check = async () =>
+      authorizer.require(await authenticator.authenticate(authorization), scope, target);
+    const caller = { key: identity.user, check };
+    return { request, caller, transport, stale: health.stale !== undefined };
+  }
+
+  /** The status that the call ends with. */
+  failed(error: unknown): StatusObject {
+    const { log } = this.#gates;
+    const { op } = this.#method;
+    const known = shardErrorOf(error, (cause) => log.error({ err: cause, op }, 'call failed'));
+    this.access.code = known.code;
+    this.access.decision = decisionOf(this.access.decision, known);
+    return grpcStatus(known, op);
+  }
+
+  /** The client went away, or its deadline has come. */
+  cancelled(): void {
+    const late = Number(this.#surface.getDeadline()) <= Date.now();
+    if (late) this.access.code = 'timeout';
+    this.record(late ? statusCodes.DEADLINE_EXCEEDED : statusCodes.CANCELLED);
+  }
+
+  /** Once; later ones are passed over. */
+  record(status: number): void {
+    if (this.#recorded) return;
+    this.#recorded = true;
+    const durationMs = this.#gates.clock.monotonic() - this.#arrivedAt;
+    const outcome = { status: statusCodes[status] ?? String(status), protocol: 'h2', durationMs };
+    this.#gates.recorder.record(this.access, outcome, this.#span);
+  }
+
+  /** grpc-js speaks HTTP/2 only. */
+  #transport(): Transport {
+    const requested = textOf(this.#surface.metadata, 'mesh-requested-protocol');
+    const headers = requested === undefined ? {} : { 'mesh-requested-protocol': requested };
+    return transportOf({ httpVersion: '2.0', httpVersionMajor: 2, headers });
+  }
+}
+
+function textOf(metadata: Metadata, key: string): string | undefined {
+  const values = metadata.get(key);
+  // More than one is none that anybody can rely on: joined, it is refused by whoever reads it.
+  return values.length === 0 ? undefined : values.join(', ');
+}
+
+function textMetadata(metadata: Metadata): Record<string, string> {
+  const entries = Object.entries(metadata.getMap());
+  return Object.fromEntries(
+    entries.filter((entry): entry is [string, string] => typeof entry[1] === 'string'),
+  );
+}

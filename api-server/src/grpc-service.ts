@@ -1,0 +1,207 @@
+import {
+  type handleServerStreamingCall,
+  type handleUnaryCall,
+  Metadata,
+  type MethodDefinition,
+  type ServerWritableStream,
+  type ServiceDefinition,
+  status as statusCodes,
+  type UntypedServiceImplementation,
+} from '@grpc/grpc-js';
+import {
+  Consistency,
+  ListNodesResponse,
+  ListResponse,
+  ShardServiceService,
+} from '@meshkit/proto/v1/shard_service';
+import { ShardError } from '@meshkit/shards/errors';
+import { parseShardFilter } from '@meshkit/shards/filter';
+import type { ShardRepository } from '@meshkit/shards/repository';
+import { servedNode } from '@meshkit/shards/shard-view';
+import { type Gates, GrpcCall, type Method } from './grpc-call.ts';
+import { GrpcEncodings } from './grpc-encoding.ts';
+import { getRequest, listRequest, nodesRequest, watchRequest } from './grpc-request.ts';
+import { GrpcSink } from './grpc-sink.ts';
+import { bufferOf, EncodedShards, nodeMessage, vectorMessage } from './grpc-views.ts';
+import { listPage, reach } from './list-page.ts';
+
+export interface GrpcServiceOptions extends Gates {
+  repository: ShardRepository;
+}
+
+/** Most clients take no message above 4 MiB; a page that would be larger is cut shorter. */
+const MAX_PAGE_BYTES = 3 << 20;
+
+/** A method that answers once. */
+interface UnaryMethod<Request> extends Method<Request> {
+  /** `signal` aborts when the caller has gone or its deadline has come. */
+  answer(request: Request, signal: AbortSignal): Promise<{ bytes: Uint8Array; count: number }>;
+}
+
+/** meshkit.shards.v1.ShardService over a repository: the same gates, pages, views and errors as REST. */
+export function shardService(options: GrpcServiceOptions): {
+  definition: ServiceDefinition;
+  implementation: UntypedServiceImplementation;
+} {
+  const shards = new EncodedShards();
+  return {
+    definition: asBytes(ShardServiceService),
+    implementation: {
+      list: unary(options, list(options, shards)),
+      get: unary(options, get(options, shards)),
+      listNodes: unary(options, listNodes(options)),
+      watch: watch(options),
+    },
+  };
+}
+
+/** Bytes in, bytes out: requests are read where their faults can be answered, and what many get is encoded once. */
+function asBytes(service: typeof ShardServiceService): ServiceDefinition {
+  const requestDeserialize = (bytes: Buffer) => bytes;
+  const definition = Object.entries(service).map(([name, method]) => {
+    const raw = { ...method, requestDeserialize, responseSerialize: bufferOf };
+    return [name, raw as unknown as MethodDefinition<Uint8Array, Uint8Array>];
+  });
+  return Object.fromEntries(definition) as ServiceDefinition;
+}
+
+function unary<Request>(gates: Gates, method: UnaryMethod<Request>): handleUnaryCall<Uint8Array, Uint8Array> {
+  return (surface, callback) => {
+    const call = new GrpcCall(gates, method, surface);
+    const gone = new AbortController();
+    const answer = async (): Promise<Uint8Array> => {
+      const { request, stale } = await call.admit(surface.request);
+      const { bytes, count } = await method.answer(request, gone.signal);
+      call.access.count = count;
+      if (stale && !surface.cancelled) surface.sendMetadata(staleMetadata());
+      return bytes;
+    };
+    // Also after the answer, when there is nothing left to say.
+    surface.on('cancelled', () => {
+      gone.abort();
+      call.cancelled();
+    });
+    answer().then(
+      (bytes) => {
+        call.record(statusCodes.OK);
+        callback(null, bytes);
+      },
+      (error: unknown) => {
+        if (surface.cancelled) return;
+        const status = call.failed(error);
+        call.record(status.code);
+        callback(status);
+      },
+    );
+  };
+}
+
+/** An answer from memory while the cluster is out of reach is true, but perhaps of the past. */
+function staleMetadata(): Metadata {
+  const metadata = new Metadata();
+  metadata.set('mesh-cache', 'stale');
+  return metadata;
+}
+
+function list(
+  source: GrpcServiceOptions,
+  shards: EncodedShards,
+): UnaryMethod<ReturnType<typeof listRequest>> {
+  return {
+    op: 'list',
+    scope: 'read',
+    read: listRequest,
+    target: ({ namespace }) => ({ namespace }),
+    async answer({ pageSize, cursor, minVersion, ...conditions }, signal) {
+      const filter = parseShardFilter(conditions);
+      for (let size = pageSize; ; ) {
+        const page = await listPage(source, filter, { pageSize: size, cursor, minVersion }, signal);
+        const { items, nextCursor = '', resumeToken = '', consistency, versionVector } = page;
+        const parts = items.map((item) => shards.of(item));
+        const bytes = parts.reduce((sum, { length }) => sum + length, 0);
+        if (bytes > MAX_PAGE_BYTES && size > 1) {
+          size = Math.max(1, Math.floor(Math.min(size, items.length) * 0.9 * (MAX_PAGE_BYTES / bytes)));
+          continue;
+        }
+        const rest: ListResponse = {
+          shards: [],
+          nextPageToken: nextCursor,
+          versionVector: vectorMessage(versionVector),
+          resumeToken,
+          consistency: consistency === 'keyset' ? Consistency.KEYSET : Consistency.SNAPSHOT,
+        };
+        // Messages behind each other are one message with the fields of both.
+        const all = [...parts, ListResponse.encode(rest).finish()];
+        return { bytes: Buffer.concat(all), count: items.length };
+      }
+    },
+  };
+}
+
+function get(source: GrpcServiceOptions, shards: EncodedShards): UnaryMethod<ReturnType<typeof getRequest>> {
+  return {
+    op: 'get',
+    scope: 'read',
+    read: getRequest,
+    target: ({ namespace, name }) => ({ namespace, name }),
+    async answer({ namespace, name, minVersion }, signal) {
+      if (minVersion !== undefined) await reach(source, minVersion, signal, '/query/minVersion');
+      const record = await source.repository.get(namespace, name);
+      if (record) return { bytes: shards.of(record), count: 1 };
+      throw new ShardError('notFound', `there is no shard ${name} in namespace ${namespace}`, {
+        errors: [{ pointer: '/path/name', detail: 'no such shard' }],
+      });
+    },
+  };
+}
+
+function listNodes({ repository }: GrpcServiceOptions): UnaryMethod<ReturnType<typeof nodesRequest>> {
+  return {
+    op: 'nodes',
+    scope: 'read',
+    read: nodesRequest,
+    target: ({ namespace }) => ({ namespace }),
+    async answer({ namespace }) {
+      const nodes = (await repository.nodes(namespace)).map((node) => nodeMessage(servedNode(node)));
+      return { bytes: ListNodesResponse.encode({ nodes }).finish(), count: nodes.length };
+    },
+  };
+}
+
+const WATCH: Method<ReturnType<typeof watchRequest>> = {
+  op: 'watch',
+  scope: 'observe',
+  read: watchRequest,
+  target: ({ namespace }) => ({ namespace }),
+};
+
+function watch(options: GrpcServiceOptions): handleServerStreamingCall<Uint8Array, Uint8Array> {
+  const encodings = new GrpcEncodings();
+  return (surface) => {
+    const call = new GrpcCall(options, WATCH, surface);
+    surface.once('close', () => call.cancelled());
+    const open = async (): Promise<void> => {
+      const { request, caller, transport, stale } = await call.admit(surface.request);
+      const { resumeToken, from, onExpired, allowCoalescing, ...conditions } = request;
+      const filter = parseShardFilter(conditions);
+      if (stale && !surface.cancelled) surface.sendMetadata(staleMetadata());
+      const sink = new GrpcSink(surface, call, encodings.for(transport));
+      const started = { filter, resumeToken, from, onExpired, allowCoalescing };
+      const watching = await options.repository.watch(started, sink, caller);
+      if (surface.destroyed) watching.close();
+      else surface.once('close', () => watching.close());
+    };
+    open().catch((error: unknown) => refuse(surface, call, error));
+  };
+}
+
+function refuse(
+  surface: ServerWritableStream<Uint8Array, Uint8Array>,
+  call: GrpcCall<unknown>,
+  error: unknown,
+): void {
+  if (surface.destroyed) return;
+  const status = call.failed(error);
+  call.record(status.code);
+  surface.emit('error', status);
+}

@@ -1,0 +1,78 @@
+import { ERRORS, type ErrorCode } from '@meshkit/shards/errors';
+import { describe, expect, it } from 'vitest';
+import { setUp } from '../test/rest-surface.ts';
+import { listSchema, nodesSchema, problemSchema, shardSchema } from './answer-schemas.ts';
+import { exampleProblem } from './examples.ts';
+
+// biome-ignore lint/suspicious/noExplicitAny: a test looks into a document of every shape.
+type Document = any;
+
+const { get, operations } = setUp();
+const document: Document = (await get('/openapi.json', {})).body;
+
+const described = Object.entries<Document>(document.paths).flatMap(([path, methods]) =>
+  Object.entries<Document>(methods).map(([method, operation]) => ({ path, method, operation })),
+);
+
+describe('the document', () => {
+  it('has every operation of the surface', () => {
+    const paths = operations.map(({ url }) => url.replaceAll(/:(\w+)/g, '{$1}'));
+    expect(described.map(({ path }) => path).sort()).toEqual([...paths, '/openapi.json'].sort());
+    const ids = described.map(({ operation }) => operation.operationId);
+    expect(new Set(ids).size).toBe(ids.length);
+  });
+
+  it('has every code of the registry, with how each surface reports it', () => {
+    expect(Object.keys(document['x-meshkit-errors'])).toEqual(Object.keys(ERRORS));
+    expect(Object.keys(document.components.examples)).toEqual(Object.keys(ERRORS));
+    expect(document.components.schemas.ErrorCode.enum).toEqual(Object.keys(ERRORS));
+  });
+
+  it.each(described)('has an example of every answer of $method $path', ({ operation }) => {
+    for (const [status, response] of Object.entries<Document>(operation.responses)) {
+      if (status === '304') continue;
+      const [content] = Object.values<Document>(response.content);
+      expect(Object.keys(content.examples).length).toBeGreaterThan(0);
+    }
+  });
+
+  it('refers to nothing that is not in it', () => {
+    const references = [...JSON.stringify(document).matchAll(/"\$ref":"#\/([^"]+)"/g)].map(
+      ([, path]) => path!,
+    );
+    const missing = references.filter(
+      (path) => path.split('/').reduce((at: Document, part) => at?.[part], document) === undefined,
+    );
+    expect(missing).toEqual([]);
+    expect(references.length).toBeGreaterThan(20);
+  });
+});
+
+describe('the examples', () => {
+  it.each([
+    ['getShard', shardSchema],
+    ['listShards', listSchema],
+    ['listNodes', nodesSchema],
+  ])('of %s are what the schema allows', (id, schema) => {
+    const { operation } = described.find(({ operation: { operationId } }) => operationId === id)!;
+    const { value } = operation.responses[200].content['application/json'].examples.example;
+    expect(schema.safeParse(value).error).toBeUndefined();
+  });
+
+  it.each(Object.keys(ERRORS) as ErrorCode[])('of %s is a problem', (code) => {
+    expect(problemSchema.parse(exampleProblem(code))).toMatchObject({ code, status: ERRORS[code].http });
+  });
+});
+
+describe('the answers', () => {
+  it.each([
+    ['/meshkit/shards?pageSize=2', listSchema],
+    ['/meshkit/shards', listSchema],
+    ['/meshkit/shards/payments/orders.0004', shardSchema],
+    ['/meshkit/nodes', nodesSchema],
+    ['/meshkit/shards?pageSize=0', problemSchema],
+    ['/meshkit/shards/payments/orders.9999', problemSchema],
+  ])('of %s are what the document says', async (url, schema) => {
+    expect(schema.safeParse((await get(url)).body).error).toBeUndefined();
+  });
+});

@@ -1,0 +1,34 @@
+import { ShardError } from '@meshkit/shards/errors';
+import { invalid } from '@meshkit/shards/problem';
+import type { FastifyRequest } from 'fastify';
+
+const MAX_URL_LENGTH = 8_192;
+const MAX_HEADER_BYTES = 16_384;
+/** No operation reads a body so far; this is what a careless client may send without being told off. */
+const MAX_BODY_BYTES = 65_536;
+/** Kubernetes names have at most 253 characters; the rest is room for percent-encoding. */
+export const MAX_PARAMETER_LENGTH = 1_024;
+
+/** Throws `uriTooLong`, `headersTooLarge`, `requestTooLarge`, or `invalidArgument` for a missing Host. */
+export function refuseTooMuch({ url, raw, headers }: FastifyRequest): void {
+  if (url.length > MAX_URL_LENGTH) {
+    throw new ShardError('uriTooLong', `the URL has more than ${MAX_URL_LENGTH} characters`, {
+      errors: [{ pointer: '/path', detail: `at most ${MAX_URL_LENGTH} characters, the query included` }],
+    });
+  }
+  const bytes = raw.rawHeaders.reduce((sum, text) => sum + text.length, 0);
+  if (bytes > MAX_HEADER_BYTES) {
+    const largest = Object.entries(headers).sort((a, b) => String(b[1]).length - String(a[1]).length)[0];
+    throw new ShardError('headersTooLarge', `the headers have more than ${MAX_HEADER_BYTES} bytes`, {
+      errors: [{ pointer: `/header/${largest?.[0].slice(0, 100) ?? ''}`, detail: 'is the largest' }],
+    });
+  }
+  if (Number(headers['content-length'] ?? 0) > MAX_BODY_BYTES) {
+    throw new ShardError('requestTooLarge', `the body has more than ${MAX_BODY_BYTES} bytes`, {
+      errors: [{ pointer: '/body', detail: `at most ${MAX_BODY_BYTES} bytes` }],
+    });
+  }
+  if (raw.httpVersionMajor < 2 && headers.host === undefined) {
+    throw invalid([{ pointer: '/header/host', detail: 'is missing' }]);
+  }
+}

@@ -1,0 +1,132 @@
+import { silentLog } from '@meshkit/crds/log';
+import { ShardError } from '@meshkit/shards/errors';
+import { shardMatches } from '@meshkit/shards/filter';
+import { API_VERSION, compareVersions, type ShardAssignment } from '@meshkit/shards/records';
+import type { PageRequest, ShardFilter, ShardPage } from '@meshkit/shards/repository';
+import { scopeMissing } from '@meshkit/shards/scope';
+import { Registry } from 'prom-client';
+import { AccessRecorder } from '../src/access-record.ts';
+import type { CacheHealth } from '../src/kubernetes-repository.ts';
+import { openApiAnswer } from '../src/openapi.ts';
+import type { StreamingOperation } from '../src/operation.ts';
+import { RateLimits } from '../src/rate-limits.ts';
+import { createRest } from '../src/rest.ts';
+import { type ReadSource, shardOperations } from '../src/shard-operations.ts';
+
+export function shard(id: string, phase: 'Active' | 'Draining' = 'Active'): ShardAssignment {
+  return {
+    apiVersion: API_VERSION,
+    kind: 'ShardAssignment',
+    metadata: {
+      namespace: 'payments',
+      name: `orders.${id}`,
+      uid: `uid-${id}`,
+      generation: 1,
+      resourceVersion: '40',
+    },
+    spec: { shardSet: 'orders', shardId: id },
+    status: { phase, owner: 'node-1', epoch: 17, version: 2, observedGeneration: 1 },
+  };
+}
+
+export const LINEAGE = 'l-1';
+
+/** Shards by position: what the cluster was at each of them; positions before `floor` are forgotten. */
+export class History {
+  readonly #states = new Map<string, readonly ShardAssignment[]>();
+  position = '0';
+  floor = '0';
+  lineage = LINEAGE;
+
+  put(position: string, records: readonly ShardAssignment[]): void {
+    this.#states.set(position, records);
+    this.position = position;
+  }
+
+  list(filter: ShardFilter, { limit, after, at }: PageRequest): ShardPage {
+    const position = at ?? this.position;
+    const state = this.#states.get(position);
+    if (!state || compareVersions(position, this.floor) < 0) throw new ShardError('cursorExpired', 'gone');
+    const key = ({ metadata }: ShardAssignment) => `${metadata.namespace}/${metadata.name}`;
+    const left = state.filter((record) => shardMatches(filter, record) && key(record) > (after ?? ''));
+    const items = left.slice(0, limit);
+    return {
+      items,
+      next: left.length > limit ? key(items.at(-1)!) : undefined,
+      versionVector: { lineage: this.lineage, position, namespaces: { payments: '40' } },
+      resumeToken: `resume-${position}`,
+      consistency: after === undefined || at !== undefined ? 'snapshot' : 'keyset',
+    };
+  }
+}
+
+/**
+ * The REST surface on a repository without Kubernetes; requests are injected, nothing listens. Tokens are user names:
+ * `jane` may read payments, `admin` everything, `down` makes reviews fail.
+ */
+export function setUp(
+  options: {
+    health?: CacheHealth;
+    repository?: Partial<ReadSource['repository']>;
+    requestsPerSecond?: number;
+    streams?: readonly StreamingOperation[];
+    shards?: number;
+  } = {},
+) {
+  const history = new History();
+  const records = Array.from({ length: options.shards ?? 5 }, (_, i) =>
+    shard(String(i).padStart(4, '0'), i === 4 ? 'Draining' : 'Active'),
+  );
+  history.put('41', records);
+  const repository: ReadSource['repository'] = {
+    list: async (filter, page) => history.list(filter, page),
+    get: async (_namespace, name) => records.find(({ metadata }) => metadata.name === name),
+    nodes: async () => [],
+    waitFor: async (position) => compareVersions(history.position, position) >= 0,
+    ...options.repository,
+  };
+  const lines: Record<string, unknown>[] = [];
+  const registry = new Registry();
+  const log = {
+    ...silentLog,
+    info: (fields: Record<string, unknown>) => lines.push(fields),
+    warn: (fields: Record<string, unknown>) => lines.push(fields),
+  };
+  const clock = { now: () => 0, monotonic: () => 0, sleep: async () => undefined };
+  const operations = [...shardOperations({ repository, clock }), ...(options.streams ?? [])];
+  const app = createRest({
+    operations,
+    openApi: openApiAnswer(operations),
+    limits: new RateLimits({
+      clock: { monotonic: () => 0 },
+      requestsPerSecond: options.requestsPerSecond ?? 0,
+    }),
+    authenticator: {
+      async authenticate(header) {
+        const user = header?.replace('Bearer ', '');
+        if (!user) throw new ShardError('unauthenticated', 'no bearer token', { reason: 'tokenMissing' });
+        if (user === 'forged')
+          throw new ShardError('unauthenticated', 'unknown', { reason: 'tokenRejected' });
+        return { user, groups: [], key: user };
+      },
+    },
+    authorizer: {
+      async require({ user }, scope, target) {
+        if (user === 'down')
+          throw new ShardError('unavailable', 'cannot ask', { reason: 'reviewUnavailable' });
+        if (user === 'admin' || (user === 'jane' && target.namespace === 'payments')) return;
+        throw scopeMissing(user, scope, target);
+      },
+    },
+    cacheHealth: () => options.health ?? {},
+    recorder: new AccessRecorder(log, registry),
+    clock,
+    log,
+  });
+  const get = async (url: string, headers: Record<string, string> = { authorization: 'Bearer admin' }) => {
+    const response = await app.inject({ method: 'GET', url, headers });
+    const body = response.body === '' ? undefined : response.json();
+    return { status: response.statusCode, headers: response.headers, body };
+  };
+  return { app, get, lines, registry, history, records, operations };
+}

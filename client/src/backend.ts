@@ -1,0 +1,42 @@
+import type { ShardFilter, VersionVector } from '@meshkit/shards/repository';
+import type { NodeView, ShardView } from '@meshkit/shards/shard-view';
+import type { WatchTransport } from './watch-transport.ts';
+
+export interface BackendCall {
+  /** Bearer token; absent: none is sent. */
+  bearer?: string;
+  signal?: AbortSignal;
+  /** Milliseconds for the whole call. */
+  timeoutMs: number;
+}
+
+export interface PageRequest {
+  pageSize: number;
+  cursor?: string;
+  minVersion?: string;
+}
+
+export interface ShardListPage {
+  items: ShardView[];
+  nextCursor?: string;
+  versionVector: VersionVector;
+  /** Watches from exactly this list on, with the same filter; absent where pages are not of one state. */
+  resumeToken?: string;
+  /** `keyset`: this page is of a newer state than the ones before, which the server no longer knew. */
+  consistency?: 'snapshot' | 'keyset';
+}
+
+/** One server by one protocol. Every failure is a ShardError, or the signal's reason. */
+export interface Backend {
+  page(filter: ShardFilter, request: PageRequest, call: BackendCall): Promise<ShardListPage>;
+  /** Throws `notFound` when there is none. */
+  get(
+    request: { namespace: string; name: string; minVersion?: string },
+    call: BackendCall,
+  ): Promise<ShardView>;
+  nodes(namespace: string | undefined, call: BackendCall): Promise<NodeView[]>;
+  watch: WatchTransport;
+  /** The connection should prove itself before it is used again. */
+  suspect?(): void;
+  close(): void | Promise<void>;
+}

@@ -1,0 +1,228 @@
+import { isIP } from 'node:net';
+import { checkServerIdentity } from 'node:tls';
+import {
+  type ClientReadableStream,
+  type ClientUnaryCall,
+  credentials,
+  Metadata,
+  type ServiceError,
+} from '@grpc/grpc-js';
+import { type ShardFilter as FilterMessage, Phase } from '@meshkit/proto/v1/shard';
+import {
+  Consistency,
+  type GetResponse,
+  type ListNodesResponse,
+  type ListResponse,
+  ShardServiceClient,
+} from '@meshkit/proto/v1/shard_service';
+import { OnExpired, WatchFrom, type WatchRequest, type WatchResponse } from '@meshkit/proto/v1/watch';
+import { ShardError } from '@meshkit/shards/errors';
+import type { ShardFilter, VersionVector } from '@meshkit/shards/repository';
+import type { NodeView, ShardView } from '@meshkit/shards/shard-view';
+import { errorOfStatus } from './grpc-error.ts';
+import { nodeView, shardView, watchMessage } from './grpc-views.ts';
+import type { WatchMessage } from './watch-message.ts';
+import type { WatchStreamRequest } from './watch-transport.ts';
+
+export interface GrpcOriginOptions {
+  /** `https://HOST:PORT`, or `HOST:PORT`. */
+  server: string;
+  /** PEM; absent: the authorities that Node knows. */
+  ca?: string;
+  /** For experiments only: whoever sits in between gets the token. */
+  insecureSkipTlsVerify?: boolean;
+  /** `name/version` of the caller. */
+  userAgent?: string;
+}
+
+export interface GrpcCallOptions {
+  /** Bearer token; absent: none is sent. */
+  bearer?: string;
+  signal?: AbortSignal;
+  timeoutMs: number;
+}
+
+export interface GrpcPageRequest {
+  pageSize: number;
+  cursor?: string;
+  minVersion?: string;
+}
+
+export interface GrpcPage {
+  items: ShardView[];
+  nextCursor?: string;
+  versionVector: VersionVector;
+  /** Absent on `keyset` pages. */
+  resumeToken?: string;
+  consistency: 'snapshot' | 'keyset';
+}
+
+const OPTIONS = {
+  // One connection for each origin, as with HTTP/2: nothing is shared with what else the process talks to.
+  'grpc.use_local_subchannel_pool': 1,
+  'grpc.keepalive_time_ms': 20_000,
+  'grpc.keepalive_timeout_ms': 10_000,
+  // Whoever calls has a back-off of its own; ours must not keep it out longer than that.
+  'grpc.initial_reconnect_backoff_ms': 100,
+  'grpc.max_reconnect_backoff_ms': 1_000,
+  'grpc.enable_retries': 0,
+  'grpc.max_receive_message_length': 64 << 20,
+  'grpc.enable_channelz': 0,
+};
+
+type Answered<Response> = (error: ServiceError | null, response: Response) => void;
+
+/** One gRPC connection to one server. Every failure is a ShardError, or the signal's reason. */
+export class GrpcOrigin {
+  readonly #server: string;
+  readonly #client: ShardServiceClient;
+
+  constructor({ server, ca, insecureSkipTlsVerify, userAgent = 'meshkit-client' }: GrpcOriginOptions) {
+    const url = URL.parse(server.includes('://') ? server : `https://${server}`);
+    if (url?.protocol !== 'https:' || url.pathname !== '/' || url.search || url.hash) {
+      throw new ShardError(
+        'invalidArgument',
+        `${server} is not the address of a gRPC server: write HOST:PORT`,
+      );
+    }
+    this.#server = `${url.hostname}:${url.port || '443'}`;
+    const address = url.hostname.replace(/^\[(.*)\]$/, '$1');
+    const byAddress = isIP(address) !== 0;
+    const trusted = credentials.createSsl(ca === undefined ? null : Buffer.from(ca), null, null, {
+      rejectUnauthorized: insecureSkipTlsVerify !== true,
+      checkServerIdentity: (_name, certificate) => checkServerIdentity(address, certificate),
+    });
+    this.#client = new ShardServiceClient(this.#server, trusted, {
+      ...OPTIONS,
+      // grpc-js names its target in the TLS handshake, where Node allows no address (RFC 6066, section 3).
+      ...(byAddress ? { 'grpc.ssl_target_name_override': 'address.invalid' } : {}),
+      'grpc.primary_user_agent': userAgent,
+    });
+  }
+
+  async page(filter: ShardFilter, request: GrpcPageRequest, options: GrpcCallOptions): Promise<GrpcPage> {
+    const { pageSize, cursor: pageToken = '', minVersion = '' } = request;
+    const message = { filter: filterMessage(filter), pageSize, pageToken, minVersion };
+    const answer = await this.#call<ListResponse>(options, (metadata, deadline, done) =>
+      this.#client.list(message, metadata, deadline, done),
+    );
+    const { shards, nextPageToken, versionVector, resumeToken, consistency } = answer;
+    return {
+      items: shards.map(shardView),
+      nextCursor: nextPageToken || undefined,
+      versionVector: versionVector ?? { position: '', namespaces: {} },
+      resumeToken: resumeToken || undefined,
+      consistency: consistency === Consistency.KEYSET ? 'keyset' : 'snapshot',
+    };
+  }
+
+  /** Throws `notFound` when there is none. */
+  async get(
+    request: { namespace: string; name: string; minVersion?: string },
+    options: GrpcCallOptions,
+  ): Promise<ShardView> {
+    const { shard } = await this.#call<GetResponse>(options, (metadata, deadline, done) =>
+      this.#client.get({ minVersion: '', ...request }, metadata, deadline, done),
+    );
+    if (shard) return shardView(shard);
+    throw new ShardError('internal', `${this.#server} answered without a shard; is it a MeshKit API server?`);
+  }
+
+  async nodes(namespace: string | undefined, options: GrpcCallOptions): Promise<NodeView[]> {
+    const { nodes } = await this.#call<ListNodesResponse>(options, (metadata, deadline, done) =>
+      this.#client.listNodes({ namespace }, metadata, deadline, done),
+    );
+    return nodes.map(nodeView);
+  }
+
+  /** One stream; see `WatchTransport`. */
+  async *watch(request: WatchStreamRequest): AsyncGenerator<WatchMessage, void> {
+    const { signal, bearer } = request;
+    signal.throwIfAborted();
+    const stream = this.#client.watch(watchRequest(request), metadataOf(bearer));
+    const abort = (): void => stream.cancel();
+    signal.addEventListener('abort', abort, { once: true });
+    // A stream that nobody reads any more fails once more, when it has been cancelled.
+    stream.on('error', () => undefined);
+    try {
+      yield* messagesOf(stream);
+    } catch (error) {
+      signal.throwIfAborted();
+      throw errorOfStatus(error, this.#server);
+    } finally {
+      signal.removeEventListener('abort', abort);
+      stream.cancel();
+    }
+    throw new ShardError('unavailable', `${this.#server} ended the stream`);
+  }
+
+  close(): void {
+    this.#client.close();
+  }
+
+  async #call<Response>(
+    { bearer, signal, timeoutMs }: GrpcCallOptions,
+    start: (metadata: Metadata, options: { deadline: number }, done: Answered<Response>) => ClientUnaryCall,
+  ): Promise<Response> {
+    signal?.throwIfAborted();
+    const { promise, resolve, reject } = Promise.withResolvers<Response>();
+    const call = start(metadataOf(bearer), { deadline: Date.now() + timeoutMs }, (error, response) => {
+      if (error) reject(error);
+      else resolve(response);
+    });
+    const abort = (): void => call.cancel();
+    signal?.addEventListener('abort', abort, { once: true });
+    try {
+      return await promise;
+    } catch (error) {
+      signal?.throwIfAborted();
+      throw errorOfStatus(error, this.#server);
+    } finally {
+      signal?.removeEventListener('abort', abort);
+    }
+  }
+}
+
+async function* messagesOf(stream: ClientReadableStream<WatchResponse>): AsyncGenerator<WatchMessage, void> {
+  for await (const response of stream) {
+    const message = watchMessage(response as WatchResponse);
+    if (message) yield message;
+  }
+}
+
+function metadataOf(bearer: string | undefined): Metadata {
+  const metadata = new Metadata();
+  if (bearer !== undefined) metadata.set('authorization', `Bearer ${bearer}`);
+  return metadata;
+}
+
+function watchRequest(request: WatchStreamRequest): WatchRequest {
+  const { filter, resumeToken = '', from, onExpired, allowCoalescing = false } = request;
+  return {
+    filter: filterMessage(filter),
+    resumeToken,
+    from: from === 'now' ? WatchFrom.NOW : WatchFrom.UNSPECIFIED,
+    onExpired: onExpired === 'fail' ? OnExpired.FAIL : OnExpired.UNSPECIFIED,
+    allowCoalescing,
+  };
+}
+
+function filterMessage({ namespace, shardSet, owners, phases, zones, search }: ShardFilter): FilterMessage {
+  return {
+    namespace,
+    shardSet,
+    owners: [...(owners ?? [])],
+    phases: (phases ?? []).map(phaseMessage),
+    zones: [...(zones ?? [])],
+    search,
+  };
+}
+
+function phaseMessage(phase: string): Phase {
+  const found = Phase[phase.toUpperCase() as keyof typeof Phase];
+  if (found && found !== Phase.UNSPECIFIED && found !== Phase.UNRECOGNIZED) return found;
+  const detail = 'not a status';
+  throw new ShardError('invalidArgument', `status: "${phase}" is ${detail}`, {
+    errors: [{ pointer: 'filter.phases', detail }],
+  });
+}

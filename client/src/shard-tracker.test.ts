@@ -1,0 +1,190 @@
+import type { ShardView } from '@meshkit/shards/shard-view';
+import fc from 'fast-check';
+import { describe, expect, it } from 'vitest';
+import { type ShardChange, ShardTracker, type WatchEvent } from './shard-tracker.ts';
+import type { ShardMessage, WatchMessage } from './watch-message.ts';
+
+function shard(name: string, version: number, fields: Partial<ShardView> = {}): ShardView {
+  return {
+    namespace: 'payments',
+    name,
+    uid: `uid-${name}`,
+    shardSet: 'orders',
+    shardId: name,
+    phase: 'Active',
+    state: 'Active',
+    epoch: version,
+    version,
+    generation: 1,
+    observedGeneration: 1,
+    capacity: 1,
+    ...fields,
+  };
+}
+
+const message = (
+  event: ShardMessage['event'],
+  position: number,
+  current?: ShardView,
+  previous?: ShardView,
+): ShardMessage => ({
+  type: 'shard',
+  event,
+  position: `${position}`,
+  current,
+  previous,
+  token: `t${position}`,
+});
+const begin = (position: number): WatchMessage => ({
+  type: 'snapshot-begin',
+  position: `${position}`,
+  token: 's',
+  lineage: 'l',
+});
+const end = (position: number): WatchMessage => ({
+  type: 'snapshot-end',
+  position: `${position}`,
+  token: 's',
+});
+const snapshot = (position: number, ...shards: ShardView[]): WatchMessage[] => [
+  begin(position),
+  ...shards.map((one) => message('ADDED', position, one)),
+  end(position),
+];
+
+/** `ADDED a@1`, `DELETED b@2 relist`, `SYNCED`: type, name, version and cause of each event. */
+const told = (events: readonly WatchEvent[]) =>
+  events.map((event) => {
+    if (!('previous' in event)) return event.type;
+    const { name, version } = (event.current ?? event.previous)!;
+    return [event.type, `${name}@${version}`, ...(event.cause ? [event.cause] : [])].join(' ');
+  });
+
+function hear(tracker: ShardTracker, ...messages: WatchMessage[]): string[] {
+  return told(messages.flatMap((one) => tracker.apply(one)));
+}
+
+describe('ShardTracker', () => {
+  it('tells of a second listing only what is different', () => {
+    const tracker = new ShardTracker();
+    hear(tracker, ...snapshot(10, shard('a', 1), shard('b', 1), shard('c', 1), shard('d', 1)));
+    const reborn = shard('c', 0, { uid: 'another' });
+    const again = snapshot(20, shard('a', 1), shard('b', 3), reborn, shard('e', 1));
+    expect(hear(tracker, { type: 'reset', reason: 'expired', token: 's' }, ...again)).toEqual([
+      'RESET',
+      'MODIFIED b@3',
+      'DELETED c@1 relist',
+      'ADDED c@0',
+      'ADDED e@1',
+      'DELETED d@1 relist',
+      'SYNCED',
+    ]);
+  });
+
+  it('takes a listing as the truth even where it goes back', () => {
+    const tracker = new ShardTracker();
+    hear(tracker, ...snapshot(10, shard('a', 5)));
+    expect(hear(tracker, ...snapshot(3, shard('a', 2)))).toEqual(['MODIFIED a@2', 'SYNCED']);
+  });
+
+  it('drops nothing when a listing was cut short, and all that is gone at the end of the next', () => {
+    const tracker = new ShardTracker();
+    hear(tracker, ...snapshot(10, shard('a', 1), shard('b', 1)));
+    expect(hear(tracker, begin(12), message('ADDED', 12, shard('a', 1)))).toEqual([]);
+    expect(hear(tracker, ...snapshot(13, shard('b', 1)))).toEqual(['DELETED a@1 relist', 'SYNCED']);
+  });
+
+  it('drops repeats, and what is older than what it has told', () => {
+    const tracker = new ShardTracker();
+    hear(tracker, ...snapshot(10, shard('a', 1)));
+    const second = message('MODIFIED', 11, shard('a', 2), shard('a', 1));
+    expect(hear(tracker, second, second)).toEqual(['MODIFIED a@2']);
+    // A hop that was reconstructed after an outage bears a later position.
+    expect(
+      hear(tracker, message('MODIFIED', 12, shard('a', 1)), message('MODIFIED', 12, shard('a', 2))),
+    ).toEqual([]);
+    const message3 = message('MODIFIED', 13, shard('a', 2, { reason: 'other words' }));
+    expect(hear(tracker, message3)).toEqual(['MODIFIED a@2']);
+  });
+
+  it('deletes only the shard that is meant', () => {
+    const tracker = new ShardTracker();
+    hear(tracker, ...snapshot(10, shard('a', 1)));
+    const other = shard('a', 9, { uid: 'earlier life' });
+    expect(hear(tracker, message('DELETED', 11, undefined, other))).toEqual([]);
+    expect(hear(tracker, message('DELETED', 12, undefined, shard('b', 1)))).toEqual([]);
+    expect(
+      hear(tracker, { ...message('DELETED', 13, shard('a', 2), shard('a', 1)), cause: 'filter' }),
+    ).toEqual(['DELETED a@2 filter']);
+  });
+
+  it('passes on what it cannot know when it was not there from the beginning', () => {
+    const tracker = new ShardTracker();
+    const messages = [
+      message('MODIFIED', 11, shard('a', 2), shard('a', 1)),
+      message('DELETED', 12, undefined, shard('b', 1)),
+    ];
+    expect(hear(tracker, ...messages)).toEqual(['MODIFIED a@2', 'DELETED b@1']);
+  });
+
+  it('tells every change once and in order, however streams are cut, repeated and listed again', () => {
+    const step = fc.record({
+      name: fc.constantFrom('a', 'b', 'c'),
+      kind: fc.constantFrom('change', 'change', 'change', 'delete'),
+      follow: fc.constantFrom('go on', 'go on', 'go on', 'repeat', 'list', 'cut listing'),
+      back: fc.nat(5),
+    });
+    fc.assert(
+      fc.property(fc.array(step, { maxLength: 40 }), (steps) => {
+        const tracker = new ShardTracker();
+        const live = new Map<string, ShardView>();
+        const log: ShardMessage[] = [];
+        const events: WatchEvent[] = [];
+        const say = (...messages: WatchMessage[]) => {
+          for (const one of messages) events.push(...tracker.apply(one));
+        };
+        let position = 1;
+        let life = 0;
+        say(...snapshot(position));
+        for (const { name, kind, follow, back } of steps) {
+          position += 1;
+          const before = live.get(name);
+          if (kind === 'delete' && !before) continue;
+          const after =
+            kind === 'delete'
+              ? undefined
+              : shard(name, (before?.version ?? 0) + 1, { uid: before?.uid ?? `${++life}` });
+          if (after) live.set(name, after);
+          else live.delete(name);
+          const next = message(after ? (before ? 'MODIFIED' : 'ADDED') : 'DELETED', position, after, before);
+          log.push(next);
+          say(next);
+          // Repeats reach back no further than the newest life of a name, as replays after a token do.
+          if (follow === 'repeat') {
+            const tail = log
+              .slice(-1 - back)
+              .filter(({ current }) => current && live.get(current.name)?.uid === current.uid);
+            say(...tail);
+          }
+          if (follow === 'list') say(...snapshot(position, ...live.values()));
+          if (follow === 'cut listing')
+            say(
+              ...snapshot(position, ...live.values()).slice(0, -1),
+              ...snapshot(position, ...live.values()),
+            );
+        }
+        const folded = new Map<string, ShardView>();
+        const changes = events.filter((event): event is ShardChange => 'previous' in event);
+        for (const { type, current, previous } of changes) {
+          const { name } = (current ?? previous)!;
+          expect(folded.get(name)).toEqual(previous);
+          if (type === 'DELETED') folded.delete(name);
+          else folded.set(name, current!);
+        }
+        expect(folded).toEqual(live);
+        expect(changes).toHaveLength(log.length);
+      }),
+      { numRuns: 300 },
+    );
+  });
+});

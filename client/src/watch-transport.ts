@@ -1,0 +1,21 @@
+import type { ShardFilter } from '@meshkit/shards/repository';
+import type { WatchCall, WatchMessage } from './watch-message.ts';
+
+/** A heartbeat: the server is there and has nothing to say. */
+export interface Alive {
+  type: 'alive';
+}
+
+export interface WatchStreamRequest extends WatchCall {
+  filter: ShardFilter;
+  /** Bearer token; absent: none is sent. */
+  bearer?: string;
+  signal: AbortSignal;
+}
+
+/**
+ * Opens one stream. The iteration throws a ShardError when the server refuses, ends the stream, or the connection
+ * breaks (`details.retryMs`: how long the server asks clients to wait), and the signal's reason when that ends it.
+ * What is not consumed is not read.
+ */
+export type WatchTransport = (request: WatchStreamRequest) => AsyncIterable<WatchMessage | Alive>;

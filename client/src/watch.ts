@@ -1,0 +1,165 @@
+import type { Clock } from '@meshkit/shards/clock';
+import { ERRORS, ShardError } from '@meshkit/shards/errors';
+import type { ShardFilter } from '@meshkit/shards/repository';
+import { ShardTracker, type WatchEvent } from './shard-tracker.ts';
+import { Reopen, StreamGuard } from './stream-guard.ts';
+import type { TokenReader } from './token-source.ts';
+import { Backoff } from './wait.ts';
+import type { WatchCall } from './watch-message.ts';
+import type { WatchTransport } from './watch-transport.ts';
+
+export interface WatchOptions extends WatchCall {
+  /** The server says something every 15 s at least; one that is silent for longer (default 35 s) counts as gone. */
+  silenceMs?: number;
+  /** Told whenever the stream is lost or refused and will be tried again: for logs and metrics. */
+  onDisconnect?: (error: ShardError, retryInMs: number) => void;
+}
+
+/** What a watch stands on. */
+export interface WatchMeans {
+  open: WatchTransport;
+  token?: TokenReader;
+  clock: Clock;
+  random: () => number;
+  /** The connection should prove itself before it is used again. */
+  suspect?: () => void;
+}
+
+const SILENCE_MS = 35_000;
+
+/**
+ * Every change of the shards that pass, each once, in the order of each shard, over as many streams as it takes: a lost
+ * one is resumed after its last token. Ends when the signal aborts; throws the ShardError that retrying cannot cure
+ * (a refused argument, token or scope; a token that is too old under `onExpired: fail`).
+ */
+export async function* watchShards(
+  filter: ShardFilter,
+  options: WatchOptions,
+  means: WatchMeans,
+): AsyncGenerator<WatchEvent, void> {
+  const watch = new Watch(filter, options, means);
+  while (!options.signal?.aborted) {
+    try {
+      yield* watch.stream();
+    } catch (error) {
+      if (options.signal?.aborted) return;
+      const waitMs = await watch.retryAfter(error);
+      try {
+        await means.clock.sleep(waitMs, options.signal);
+      } catch (aborted) {
+        if (!options.signal?.aborted) throw aborted;
+      }
+    }
+  }
+}
+
+class Watch {
+  readonly #filter: ShardFilter;
+  readonly #options: WatchOptions;
+  readonly #means: WatchMeans;
+  readonly #tracker = new ShardTracker();
+  readonly #backoff: Backoff;
+  #resumeToken: string | undefined;
+  /** The token came from a stream of this watch, so a server that does not know it can be asked for a snapshot. */
+  #ownToken = false;
+  #bearer: string | undefined;
+  /** New tokens that were tried since a stream last worked. */
+  #renewals = 0;
+  /** When a server that says goodbye wants us back, monotonic milliseconds. */
+  #backAt = Number.NEGATIVE_INFINITY;
+
+  constructor(filter: ShardFilter, options: WatchOptions, means: WatchMeans) {
+    this.#filter = filter;
+    this.#options = options;
+    this.#means = means;
+    this.#resumeToken = options.resumeToken;
+    this.#backoff = new Backoff(means.random);
+  }
+
+  /** One stream, from its opening to its end; always throws why it ended. */
+  async *stream(): AsyncGenerator<WatchEvent, void> {
+    const { clock, open, token } = this.#means;
+    const { from, onExpired, allowCoalescing, signal, silenceMs = SILENCE_MS } = this.#options;
+    const bearer = await token?.read();
+    this.#bearer = bearer;
+    const guard = new StreamGuard({
+      clock,
+      signal,
+      silenceMs,
+      token: token && bearer !== undefined ? { reader: token, bearer } : undefined,
+    });
+    const resumeToken = this.#resumeToken;
+    const start = resumeToken === undefined ? { from } : { resumeToken };
+    const call = { ...start, filter: this.#filter, onExpired, allowCoalescing, bearer };
+    const messages = open({ ...call, signal: guard.signal })[Symbol.asyncIterator]();
+    try {
+      for (;;) {
+        const { done, value: message } = await guard.next(messages);
+        if (done) throw new ShardError('unavailable', 'the server ended the stream');
+        if (message.type === 'goaway') {
+          this.#backAt = clock.monotonic() + message.reconnectAfterMs;
+          guard.endWithin(message.reconnectAfterMs);
+        }
+        for (const event of this.#tracker.apply(message)) yield event;
+        this.#took(message);
+      }
+    } catch (error) {
+      guard.signal.throwIfAborted();
+      throw error;
+    } finally {
+      await guard.close();
+      await messages.return?.();
+    }
+  }
+
+  #took(message: { type: string; token?: string }): void {
+    // A heartbeat proves the connection, not that the server can serve.
+    if (message.type === 'alive') return;
+    this.#backoff.reset();
+    this.#renewals = 0;
+    if (message.token === undefined || message.token === '') return;
+    this.#resumeToken = message.token;
+    this.#ownToken = true;
+  }
+
+  /** Milliseconds to wait before the next stream. Throws what waiting cannot cure. */
+  async retryAfter(error: unknown): Promise<number> {
+    if (error instanceof Reopen) return 0;
+    if (!(error instanceof ShardError)) throw error;
+    const waitMs = (await this.#cured(error)) ? 0 : this.#waitAfter(error);
+    this.#options.onDisconnect?.(error, waitMs);
+    this.#means.suspect?.();
+    return waitMs;
+  }
+
+  #waitAfter({ details }: ShardError): number {
+    const untilBack = this.#backAt - this.#means.clock.monotonic();
+    this.#backAt = Number.NEGATIVE_INFINITY;
+    // The server has spread its clients already; whatever happens next is not part of the goodbye.
+    if (untilBack > 0) return untilBack;
+    const { retryMs, retryAfterSeconds, retryAfterMs } = details;
+    const atLeast = number(retryAfterMs) ?? (number(retryAfterSeconds) ?? 0) * 1_000;
+    return atLeast + this.#backoff.next(number(retryMs));
+  }
+
+  /** Whether there is a reason to expect better of the very next attempt; throws when there will never be one. */
+  async #cured(error: ShardError): Promise<boolean> {
+    if (ERRORS[error.code].retry) return false;
+    if (error.code === 'unauthenticated' && this.#bearer !== undefined && this.#renewals === 0) {
+      this.#renewals += 1;
+      const renewed = await this.#means.token?.renewed(this.#bearer);
+      if (renewed !== undefined) return true;
+    }
+    if (error.code === 'tokenInvalid' && this.#ownToken) {
+      // A server of another version, perhaps: what it does not know it will list.
+      this.#resumeToken = undefined;
+      this.#ownToken = false;
+      return true;
+    }
+    throw error;
+  }
+}
+
+function number(value: unknown): number | undefined {
+  return typeof value === 'number' ? value : undefined;
+}

@@ -1,0 +1,203 @@
+import { type BenchProduct, NODES, type Target, withBenchProduct } from './bench-product.ts';
+import { GeneratorProcess } from './load/generator-process.ts';
+import type { ListLoad, ListResult } from './load/list-load.ts';
+import { cpuMs } from './load/process-usage.ts';
+import type { ShardState } from './load/write-load.ts';
+import { type Benchmark, distribution, machine, type Row, round } from './report.ts';
+
+const SMALL = 1_000;
+const CLIENTS = 32;
+const WATCHERS = 1_000;
+const CHANGES_PER_SECOND = 100;
+const LOADED_MS = 6_000;
+
+interface Extent {
+  /** Shards of the second case. */
+  large: number;
+  warmUps: number;
+  rounds: number;
+  /** Lists of each subject in a round. */
+  lists: number;
+  loadedMs: number;
+}
+
+const FULL: Extent = { large: 10_000, warmUps: 2, rounds: 7, lists: 15, loadedMs: LOADED_MS };
+const QUICK: Extent = { large: 2_000, warmUps: 1, rounds: 2, lists: 5, loadedMs: 2_000 };
+
+interface Scene {
+  product: BenchProduct;
+  lister: GeneratorProcess;
+  writer: GeneratorProcess;
+  watcher: GeneratorProcess;
+  extent: Extent;
+  progress: (line: string) => void;
+}
+
+/** Lists of 1,000 and 10,000 shards, all pages, beside kube-apiserver's LIST from its watch cache of the same objects. */
+export const benchmarkList: Benchmark = ({ progress, quick }) =>
+  withBenchProduct(progress, async (product) => {
+    const extent = quick ? QUICK : FULL;
+    const generators = [new GeneratorProcess(), new GeneratorProcess(), new GeneratorProcess()] as const;
+    const [lister, writer, watcher] = generators;
+    const scene: Scene = { product, lister, writer, watcher, extent, progress };
+    try {
+      const rows: Row[] = [];
+      progress(`writing ${SMALL} and ${extent.large} shards`);
+      const shards = await product.shards(namespaceOf(SMALL), SMALL);
+      await product.shards(namespaceOf(extent.large), extent.large);
+      for (const size of [SMALL, extent.large]) rows.push(...(await sequential(scene, size)));
+      const unmodified = await notModified(scene, shards);
+      rows.push(unmodified.row, ...(await loaded(scene, shards)));
+      return report(rows, extent.large, unmodified.hitRate);
+    } finally {
+      await Promise.all(generators.map((generator) => generator.stop()));
+    }
+  });
+
+function report(rows: Row[], large: number, notModifiedHitRate: number) {
+  const found = (subject: string, name: string) =>
+    rows.find((row) => row.subject === subject && row.case === name) as Row;
+  const ratio = (name: string, column: string) =>
+    round(Number(found('meshkit', name)[column]) / Number(found('kube-apiserver', name)[column]));
+  const small = sequentialName(SMALL);
+  const figures = {
+    p95Ms: found('meshkit', small).p95,
+    p95RatioToKube: ratio(small, 'p95'),
+    p95Ms10000: found('meshkit', sequentialName(large)).p95,
+    p95RatioToKube10000: ratio(sequentialName(large), 'p95'),
+    loadedP95RatioToKube: ratio(LOADED, 'p95'),
+    cpuPerListRatioToKube: ratio(small, 'cpuMsEach'),
+    notModifiedP95Ms: found('meshkit', NOT_MODIFIED).p95,
+    notModifiedHitRate: round(notModifiedHitRate),
+  };
+  const ok =
+    figures.p95Ms <= 10 &&
+    figures.p95RatioToKube <= 0.2 &&
+    figures.loadedP95RatioToKube <= 0.3 &&
+    figures.cpuPerListRatioToKube <= 0.2 &&
+    figures.notModifiedP95Ms <= 2 &&
+    figures.notModifiedHitRate >= 0.99;
+  return { bench: 'list', ok, machine: machine(), figures, rows };
+}
+
+const namespaceOf = (size: number): string => `bench-${size}`;
+const sequentialName = (size: number): string => `${size} shards, one client`;
+const LOADED = `${SMALL} shards, ${CLIENTS} clients, ${WATCHERS} watchers, ${CHANGES_PER_SECOND} changes/s`;
+const NOT_MODIFIED = `list of one owner with If-None-Match while others change`;
+
+/** The whole list, whatever it takes: pages of 1,000 from us, one answer from kube-apiserver. */
+function listOf({ subject, url, ca, headers }: Target, size: number): Omit<ListLoad, 'clients'> {
+  const namespace = namespaceOf(size);
+  if (subject === 'meshkit') {
+    return { url, ca, headers, path: `/meshkit/shards?namespace=${namespace}&pageSize=1000`, paged: true };
+  }
+  // From the watch cache, as informers ask; a limit would be passed over.
+  const path = `/apis/meshkit.omnirelay.io/v1alpha1/namespaces/${namespace}/shardassignments?resourceVersion=0`;
+  return { url, ca, headers: { ...headers, accept: 'application/json' }, path, paged: false };
+}
+
+async function sequential({ product, lister, extent, progress }: Scene, size: number): Promise<Row[]> {
+  progress(`${sequentialName(size)}: ${extent.rounds} rounds, ${extent.lists} lists each, subjects in turn`);
+  const subjects = [product.meshkit, product.kube].map((target) => ({
+    target,
+    rounds: [] as { result: ListResult; cpu: number }[],
+  }));
+  const times = size > 1_000 ? Math.max(3, Math.round(extent.lists / 3)) : extent.lists;
+  for (let at = 0; at < extent.warmUps + extent.rounds; at++) {
+    for (const { target, rounds } of subjects) {
+      const before = cpuMs([target.pid()]);
+      const result = await lister.ask('list', { ...listOf(target, size), clients: 1, times });
+      if (result.items !== size)
+        throw new Error(`${target.subject} listed ${result.items} of ${size} shards`);
+      if (at >= extent.warmUps) rounds.push({ result, cpu: cpuMs([target.pid()]) - before });
+    }
+  }
+  return subjects.map(({ target, rounds }) => ({
+    subject: target.subject,
+    case: sequentialName(size),
+    unit: 'ms',
+    ...distribution(rounds.flatMap(({ result }) => result.ms)),
+    p95Spread: spread(rounds.map(({ result }) => distribution(result.ms).p95)),
+    cpuMsEach: round(rounds.reduce((sum, { cpu }) => sum + cpu, 0) / (rounds.length * times)),
+    bytes: rounds[0]!.result.bytes,
+  }));
+}
+
+/** Smallest and largest of the rounds. */
+function spread(values: readonly number[]): string {
+  return `${round(Math.min(...values))}-${round(Math.max(...values))}`;
+}
+
+/** While each subject's own watchers are told of 100 changes a second, 32 clients list without a pause. */
+async function loaded(scene: Scene, shards: ShardState[]): Promise<Row[]> {
+  const { product, lister, extent, progress } = scene;
+  const subjects = [product.meshkit, product.kube].map((target) => ({
+    target,
+    rounds: [] as number[][],
+    cpu: 0,
+  }));
+  for (const subject of subjects) {
+    progress(`${LOADED}: ${subject.target.subject}`);
+    await watch(scene, subject.target);
+    for (let at = 0; at < Math.min(extent.rounds, 5) + 1; at++) {
+      const writing = write(scene, shards, extent.loadedMs / (at === 0 ? 3 : 1));
+      const load = { ...listOf(subject.target, SMALL), clients: CLIENTS };
+      const { ms } = await lister.ask('list', { ...load, forMs: extent.loadedMs / (at === 0 ? 3 : 1) });
+      await writing;
+      if (at > 0) subject.rounds.push(ms);
+    }
+    await scene.watcher.ask('unwatch', null);
+  }
+  return subjects.map(({ target, rounds }) => ({
+    subject: target.subject,
+    case: LOADED,
+    unit: 'ms',
+    ...distribution(rounds.flat()),
+    p95Spread: spread(rounds.map((ms) => distribution(ms).p95)),
+  }));
+}
+
+async function watch({ product, watcher, progress }: Scene, target: Target): Promise<void> {
+  const kube = target.subject === 'kube-apiserver';
+  const namespace = namespaceOf(SMALL);
+  const path = kube
+    ? `/apis/meshkit.omnirelay.io/v1alpha1/namespaces/${namespace}/shardassignments?watch=1&resourceVersion=0`
+    : `/meshkit/shards/watch?namespace=${namespace}&from=now`;
+  const headers = kube ? target.headers : { ...target.headers, accept: 'text/event-stream' };
+  const spec = { path, headers };
+  const { url, ca } = kube ? product.kube : product.meshkit;
+  const opened = await watcher.ask('watch', {
+    target: { kind: kube ? 'kube' : 'sse', url, ca },
+    streams: [{ spec, count: WATCHERS }],
+  });
+  progress(`${WATCHERS} watchers are live after ${Math.round(opened.ms)} ms`);
+}
+
+async function write({ product, writer }: Scene, shards: ShardState[], forMs: number): Promise<void> {
+  const { url, ca } = product.kube;
+  const load = { url, ca, token: product.operatorToken, shards, nodes: [...NODES] };
+  const result = await writer.ask('write', { ...load, perSecond: CHANGES_PER_SECOND, forMs });
+  for (const [at, shard] of result.shards.entries()) shards[at] = shard;
+}
+
+/** One owner is asked for over and over, by a client that knows the answer, while shards move between the others. */
+async function notModified(scene: Scene, shards: ShardState[]): Promise<{ row: Row; hitRate: number }> {
+  const { product, lister, extent, progress } = scene;
+  progress(NOT_MODIFIED);
+  const { url, ca, headers } = product.meshkit;
+  const own = NODES.at(-1) as string;
+  const path = `/meshkit/shards?namespace=${namespaceOf(SMALL)}&owner=${own}&pageSize=1000`;
+  // Moved along by one each time, a shard of the first half never reaches the last node in the time of a bench.
+  const others = shards.filter(({ owner }) => owner < NODES.length / 2);
+  const forMs = extent.loadedMs;
+  const writing = write({ ...scene }, others, forMs);
+  const load = { url, ca, headers, path, paged: false, conditional: true, clients: 1, pauseMs: 2 };
+  const { ms, notModified: hits } = await lister.ask('list', { ...load, forMs });
+  await writing;
+  for (const moved of others) shards[shards.findIndex(({ name }) => name === moved.name)] = moved;
+  // The first answer tells the tag; every other one could have been a 304.
+  return {
+    row: { subject: 'meshkit', case: NOT_MODIFIED, unit: 'ms', ...distribution(ms.slice(1)) },
+    hitRate: hits / (ms.length - 1),
+  };
+}
