@@ -6,7 +6,7 @@ import { z } from 'zod';
  * where JSON Schema cannot be derived). What the filters mean is `parseShardFilter`'s business.
  */
 
-export const MAX_PAGE_SIZE = 1_000;
+const MAX_PAGE_SIZE = 1_000;
 const DEFAULT_PAGE_SIZE = 100;
 
 /** As documented; ten values by commas in each still make no more than `parseShardFilter` takes. */

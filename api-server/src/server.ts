@@ -88,14 +88,11 @@ export class ApiServer {
    * `grpcAddress` is `host:port`, when gRPC is on.
    */
   async start(): Promise<{ url: string; healthUrl: string; grpcAddress?: string }> {
-    const { tls, listen, healthListen, clock, log } = this.#options;
+    const { tls, healthListen, clock, log } = this.#options;
     const { signal } = this.#stopping;
     const certificate = await readCertificate(tls);
     const healthUrl = await this.#health.listen(healthListen);
-    const gates = this.#gates();
-    const listener = await listenTls(this.#rest(gates), listen, certificate, clock);
-    this.#listener = listener;
-    const grpc = await this.#listenGrpc(gates, certificate);
+    const { listener, grpc } = await this.#listen(certificate);
     const renew = (renewed: Certificate) => {
       listener.renew(renewed);
       grpc?.renew(renewed);
@@ -126,6 +123,19 @@ export class ApiServer {
     this.#stopping.abort();
     await Promise.allSettled([this.#running]);
     await this.#health.close();
+  }
+
+  async #listen(certificate: Certificate): Promise<{ listener: Listener; grpc?: GrpcListener }> {
+    const { listen, clock } = this.#options;
+    const gates = this.#gates();
+    try {
+      const listener = await listenTls(this.#rest(gates), listen, certificate, clock);
+      this.#listener = listener;
+      return { listener, grpc: await this.#listenGrpc(gates, certificate) };
+    } catch (error) {
+      await Promise.all([this.#listener?.close(0), this.#health.close()]);
+      throw error;
+    }
   }
 
   #rest(gates: Gates) {

@@ -1,10 +1,14 @@
+import { copyFile, mkdtemp, rm, writeFile } from 'node:fs/promises';
 import { connect as connectTcp } from 'node:net';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
 import { connect as connectTls } from 'node:tls';
 import { systemClock } from '@meshkit/crds/clock';
+import { silentLog } from '@meshkit/crds/log';
 import fastify, { type FastifyInstance } from 'fastify';
 import { afterEach, beforeEach, describe, expect, it } from 'vitest';
 import { type Listener, listenTls } from '../src/listener.ts';
-import { readCertificate } from '../src/tls-files.ts';
+import { followCertificate, readCertificate } from '../src/tls-files.ts';
 import { Wire } from './exchange.ts';
 import { CA, TLS } from './running-server.ts';
 
@@ -114,5 +118,39 @@ describe('certificate files', () => {
     const refusal = readCertificate(files);
     await expect(refusal).rejects.toThrow(message);
     await expect(refusal).rejects.toMatchObject({ code: 'invalidArgument' });
+  });
+
+  it('are followed as they are renewed, and kept while they are half-written', async () => {
+    const folder = await mkdtemp(join(tmpdir(), 'meshkit-tls-'));
+    const files = { cert: join(folder, 'tls.crt'), key: join(folder, 'tls.key') };
+    await Promise.all([copyFile(TLS.cert, files.cert), copyFile(TLS.key, files.key)]);
+    const stop = new AbortController();
+    const renewed: string[] = [];
+    const warnings: string[] = [];
+    // Each wait is one round: unchanged, half-written, renewed.
+    const rounds = [
+      async () => undefined,
+      () => writeFile(files.cert, 'half'),
+      () => writeFile(files.cert, `${CA}\n`),
+    ];
+    const clock = {
+      ...systemClock,
+      async sleep() {
+        const round = rounds.shift();
+        if (!round) stop.abort();
+        stop.signal.throwIfAborted();
+        await round?.();
+      },
+    };
+    const log = { ...silentLog, warn: (_: object, message: string) => void warnings.push(message) };
+    try {
+      const current = await readCertificate(files);
+      const take = ({ cert }: { cert: Buffer }) => renewed.push(cert.toString());
+      await followCertificate(files, current, take, { clock, log, signal: stop.signal });
+      expect(renewed).toEqual([`${CA}\n`]);
+      expect(warnings).toEqual(['certificate not reloaded']);
+    } finally {
+      await rm(folder, { recursive: true });
+    }
   });
 });

@@ -14,7 +14,6 @@ import {
 import { API_VERSION, type KubeObject, type ShardAssignment } from '@meshkit/shards/records';
 import { Registry } from 'prom-client';
 import { inject } from 'vitest';
-import { parse, stringify } from 'yaml';
 import { ApiServer, type ApiServerOptions } from '../src/server.ts';
 
 const fixture = (name: string) => fileURLToPath(new URL(`fixtures/${name}`, import.meta.url));
@@ -46,17 +45,17 @@ const CLUSTER_ROLE_BINDINGS: Resource<RoleBinding> = {
 export class Cast {
   readonly admin: KubeClient;
   readonly namespace = `t-${randomBytes(4).toString('hex')}`;
-  readonly #kubeconfig = readFileSync(inject('controlPlane').adminKubeconfig, 'utf8');
   readonly #clients: KubeClient[] = [];
   readonly #clusterBindings: string[] = [];
 
   constructor() {
-    this.admin = this.#client(this.#kubeconfig);
+    this.admin = this.#withToken(this.adminToken);
   }
 
   /** What the administrator's kubeconfig logs in with. */
   get adminToken(): string {
-    return parse(this.#kubeconfig).users[0].user.token;
+    const kubeconfig = readFileSync(inject('controlPlane').adminKubeconfig, 'utf8');
+    return /token: "?([^\s"]+)/.exec(kubeconfig)?.[1] ?? '';
   }
 
   async open(): Promise<this> {
@@ -129,13 +128,15 @@ export class Cast {
   }
 
   #withToken(token: string): KubeClient {
-    const config = parse(this.#kubeconfig);
-    config.users[0].user = { token };
-    return this.#client(stringify(config));
-  }
-
-  #client(kubeconfig: string): KubeClient {
-    const client = kubeFromString(kubeconfig);
+    const { url, caCert } = inject('controlPlane');
+    const client = kubeFromString(
+      JSON.stringify({
+        clusters: [{ name: 'test', cluster: { server: url, 'certificate-authority': caCert } }],
+        users: [{ name: 'test', user: { token } }],
+        contexts: [{ name: 'test', context: { cluster: 'test', user: 'test' } }],
+        'current-context': 'test',
+      }),
+    );
     this.#clients.push(client);
     return client;
   }

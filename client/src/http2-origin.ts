@@ -27,11 +27,17 @@ const CONNECT_TIMEOUT_MS = 5_000;
 const STREAM_WINDOW = 4 << 20;
 const SESSION_WINDOW = 16 << 20;
 
+/** A session from the moment in which it is begun; `ready` rejects when it does not come about. */
+interface Connection {
+  session: ClientHttp2Session;
+  ready: Promise<void>;
+}
+
 /** One HTTP/2 connection to one server, opened when needed, shared by all requests, replaced when it breaks. */
 export class Http2Origin {
   readonly #options: OriginOptions;
   readonly #path: string;
-  #session: Promise<ClientHttp2Session> | undefined;
+  #connection: Connection | undefined;
   #pinging: Promise<boolean> | undefined;
   #usedAt = 0;
   #closed = false;
@@ -80,8 +86,8 @@ export class Http2Origin {
     const exchange = new Http2Exchange({ ...request, path: this.#path + request.path }, this.url);
     try {
       for (let attempt = 1; ; attempt += 1) {
-        const reused = this.#session !== undefined;
-        const session = await exchange.within(this.#connection());
+        const reused = this.#connection !== undefined;
+        const session = await exchange.within(this.#session());
         this.#usedAt = this.#options.clock.monotonic();
         try {
           return await work(exchange, session);
@@ -89,7 +95,7 @@ export class Http2Origin {
           if (!(error instanceof StreamLost)) throw error;
           // A server may close an idle connection at the moment in which we use it; that is nobody's failure.
           if (!reused || attempt > 1) throw unreachable(this.url, error.cause);
-          this.#forget(session);
+          this.#drop(session);
         }
       }
     } finally {
@@ -99,20 +105,22 @@ export class Http2Origin {
 
   async close(): Promise<void> {
     this.#closed = true;
-    const session = await this.#session?.catch(() => undefined);
-    session?.destroy();
+    this.#connection?.session.destroy();
   }
 
-  async #connection(): Promise<ClientHttp2Session> {
+  async #session(): Promise<ClientHttp2Session> {
     if (this.#closed) throw new ShardError('unavailable', 'the client is closed');
-    const known = this.#session;
+    const known = this.#connection;
     if (known) {
-      const session = await known;
-      if (await this.#alive(session)) return session;
-      this.#forget(session);
+      await known.ready;
+      if (await this.#alive(known.session)) return known.session;
+      this.#drop(known.session);
     }
-    this.#session ??= this.#connect();
-    return this.#session;
+    // Somebody else may have begun a new one while we found the old one dead.
+    this.#connection ??= this.#connect();
+    const { session, ready } = this.#connection;
+    await ready;
+    return session;
   }
 
   async #alive(session: ClientHttp2Session): Promise<boolean> {
@@ -128,51 +136,40 @@ export class Http2Origin {
     return alive;
   }
 
-  #forget(session: ClientHttp2Session): void {
-    const known = this.#session;
-    known?.then(
-      (current) => {
-        if (current === session && this.#session === known) this.#session = undefined;
-      },
-      () => undefined,
-    );
+  /** For new requests; those under way may finish. */
+  #drop(session: ClientHttp2Session): void {
+    if (this.#connection?.session === session) this.#connection = undefined;
     session.close();
   }
 
-  #connect(): Promise<ClientHttp2Session> {
+  #connect(): Connection {
     const { url, ca, insecureSkipTlsVerify } = this.#options;
-    const { promise, resolve, reject } = Promise.withResolvers<ClientHttp2Session>();
+    const { promise: ready, resolve, reject } = Promise.withResolvers<void>();
     const session = connect(url, {
       ca,
       rejectUnauthorized: insecureSkipTlsVerify !== true,
       settings: { initialWindowSize: STREAM_WINDOW, enablePush: false },
     });
     const timer = setTimeout(() => {
-      session.destroy(
-        Object.assign(new Error(`no connection within ${CONNECT_TIMEOUT_MS / 1_000} s`), {
-          code: 'ETIMEDOUT',
-        }),
-      );
+      const error = new Error(`no connection within ${CONNECT_TIMEOUT_MS / 1_000} s`);
+      session.destroy(Object.assign(error, { code: 'ETIMEDOUT' }));
     }, CONNECT_TIMEOUT_MS);
-    const drop = (): void => {
-      clearTimeout(timer);
-      if (this.#session === promise) this.#session = undefined;
-    };
     session.once('connect', () => {
       clearTimeout(timer);
       session.setLocalWindowSize(SESSION_WINDOW);
-      resolve(session);
+      resolve();
     });
     // Streams of a broken session fail by themselves; this only keeps the error from being an uncaught one.
     session.on('error', (error) => reject(unreachable(url, error)));
-    session.once('goaway', drop);
+    session.once('goaway', () => this.#drop(session));
     session.once('close', () => {
-      drop();
+      clearTimeout(timer);
+      this.#drop(session);
       reject(unreachable(url, new Error('the connection was closed')));
     });
     // Whoever waits hears of it; when all have given up waiting, nobody has to.
-    promise.catch(() => undefined);
-    return promise;
+    ready.catch(() => undefined);
+    return { session, ready };
   }
 }
 

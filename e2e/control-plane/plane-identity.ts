@@ -23,15 +23,18 @@ export interface PlaneIdentity {
 
 /** Makes the certificates, keys and tokens, and writes every file that the servers' flags name. */
 export async function writeIdentity(folder: string, url: string): Promise<PlaneIdentity> {
-  const ca = createAuthority('meshkit control plane');
-  const etcdCa = createAuthority('meshkit etcd');
-  const etcd = issueServer(etcdCa, { commonName: 'etcd', hosts: ['127.0.0.1', 'localhost'] });
-  const etcdClient = issueClient(etcdCa, { name: 'kube-apiserver' });
-  const server = issueServer(ca, {
+  const ca = await createAuthority('meshkit control plane');
+  const etcdCa = await createAuthority('meshkit etcd');
+  const etcd = await issueServer(etcdCa, { commonName: 'etcd', hosts: ['127.0.0.1', 'localhost'] });
+  const etcdClient = await issueClient(etcdCa, { name: 'kube-apiserver' });
+  const server = await issueServer(ca, {
     commonName: 'kube-apiserver',
     hosts: ['127.0.0.1', 'localhost', 'kubernetes', 'kubernetes.default', 'kubernetes.default.svc'],
   });
-  const controllers = issueClient(ca, { name: 'system:kube-controller-manager', groups: ['system:masters'] });
+  const controllers = await issueClient(ca, {
+    name: 'system:kube-controller-manager',
+    groups: ['system:masters'],
+  });
   const tokenKeys = createKeys();
   const adminToken = randomBytes(24).toString('hex');
   const admin = { server: url, ca: ca.cert, user: 'admin', credentials: { token: adminToken } };

@@ -111,7 +111,7 @@ class RealControlPlane implements ControlPlane {
 
   async kubeconfig(user: User | 'admin' = 'admin'): Promise<string> {
     const { ca, adminToken } = this.#parts.identity;
-    const credentials = user === 'admin' ? { token: adminToken } : issueClient(ca, user);
+    const credentials = user === 'admin' ? { token: adminToken } : await issueClient(ca, user);
     const name = user === 'admin' ? user : user.name;
     return kubeconfigYaml({ server: this.url, ca: ca.cert, user: name, credentials });
   }
@@ -147,7 +147,7 @@ class RealControlPlane implements ControlPlane {
     hosts: readonly string[];
   }): Promise<ServerCertificate> {
     const { ca } = this.#parts.identity;
-    return { ...issueServer(ca, options), ca: ca.cert };
+    return { ...(await issueServer(ca, options)), ca: ca.cert };
   }
 
   async compactEtcd(): Promise<void> {

@@ -60,7 +60,10 @@ async function protobuf(): Promise<Outcome> {
 
 const steps: [string, () => Promise<Outcome>][] = [
   ['types (tsc)', () => run('tsc', ['--noEmit', '-p', '.'])],
-  ['lint and format (biome)', () => run('biome', ['ci', '--error-on-warnings', '.'])],
+  [
+    'lint and format (biome)',
+    () => run('biome', ['ci', '--error-on-warnings', '--colors=off', '--max-diagnostics=20', '.']),
+  ],
   ['dead code and dependencies (knip)', () => run('knip', ['--no-progress'])],
   ['import arrows (vitest)', () => run('vitest', ['run', '--project', 'unit', 'e2e/house'])],
   ['protobuf contract (buf)', protobuf],

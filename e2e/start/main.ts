@@ -77,9 +77,11 @@ let product: Product | undefined;
 try {
   product = await Product.start({ controlPlane, say, signal, port: PREFERRED_PORT });
   say('Applying samples/01-quickstart: a ShardSet of 64 shards, 5 weighted nodes …');
-  for (const file of ['00-namespace', '10-nodes', '20-shardset'])
-    await product.apply(`samples/01-quickstart/${file}.yaml`);
+  await product.apply('samples/01-quickstart/00-namespace.yaml');
+  await product.apply('samples/01-quickstart/10-nodes.yaml');
   await product.startNodes(NAMESPACE, NODES);
+  await product.nodesReady(NAMESPACE, NODES);
+  await product.apply('samples/01-quickstart/20-shardset.yaml');
   process.stdout.write(tour(product, await allOwned(product)));
   const crashed = await product.firstCrash(signal);
   if (crashed) throw new Error(`${crashed.name} ended by itself:\n${crashed.tail()}`);

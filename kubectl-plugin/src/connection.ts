@@ -8,7 +8,7 @@ import type { ShardSource } from './shard-source.ts';
 import type { Surroundings } from './surroundings.ts';
 
 export const MODES = ['auto', 'api', 'direct'] as const;
-export type Mode = (typeof MODES)[number];
+type Mode = (typeof MODES)[number];
 
 /** The flags that say whom to ask, and as whom. */
 export interface ConnectionFlags {

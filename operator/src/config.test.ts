@@ -75,6 +75,7 @@ describe('parseConfig', () => {
   it('prints help that names every setting', () => {
     const parsed = parseConfig(['--help'], {});
     const help = parsed.ok && 'help' in parsed ? parsed.help : '';
+    for (const { description } of configRows()) expect(description).not.toBe('');
     for (const { flag, variable } of configRows()) expect(help).toMatch(new RegExp(`${flag}  .*${variable}`));
   });
 

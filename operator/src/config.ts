@@ -5,30 +5,26 @@ import { z } from 'zod';
 
 const NAME = /^[a-z0-9]([-a-z0-9.]*[a-z0-9])?$/;
 
-function duration(leastMs: number, mostMs: number, description: string) {
-  return z
-    .string()
-    .transform((text, context) => {
-      try {
-        const ms = parseDuration(text);
-        if (ms >= leastMs && ms <= mostMs) return ms;
-        context.addIssue(`must be between ${leastMs / 1000}s and ${mostMs / 1000}s`);
-      } catch (error) {
-        context.addIssue(error instanceof ShardError ? error.message : String(error));
-      }
-      return z.NEVER;
-    })
-    .describe(description);
+function duration(leastMs: number, mostMs: number) {
+  return z.string().transform((text, context) => {
+    try {
+      const ms = parseDuration(text);
+      if (ms >= leastMs && ms <= mostMs) return ms;
+      context.addIssue(`must be between ${leastMs / 1000}s and ${mostMs / 1000}s`);
+    } catch (error) {
+      context.addIssue(error instanceof ShardError ? error.message : String(error));
+    }
+    return z.NEVER;
+  });
 }
 
-function integer(least: number, most: number, description: string) {
+function integer(least: number, most: number) {
   const message = `must be a whole number between ${least} and ${most}`;
   return z
     .string()
     .regex(/^\d{1,9}$/, message)
     .transform(Number)
-    .refine((value) => value >= least && value <= most, message)
-    .describe(description);
+    .refine((value) => value >= least && value <= most, message);
 }
 
 const listen = z
@@ -43,7 +39,7 @@ const listen = z
   .refine(({ port }) => port <= 65_535, 'the port is above 65535');
 
 /** The operator's settings: each is a flag (`--lease-duration`) and an environment variable (`MESHKIT_LEASE_DURATION`). */
-export const CONFIG = z.object({
+const CONFIG = z.object({
   kubeconfig: z
     .string()
     .min(1)
@@ -69,11 +65,9 @@ export const CONFIG = z.object({
     .regex(NAME, 'must be the name of a Lease')
     .default('meshkit-operator')
     .describe('The leader Lease; operators of one cluster share it.'),
-  leaseDuration: duration(
-    1000,
-    300_000,
-    'A standby takes over this long after the leader was last heard of.',
-  ).default(10_000),
+  leaseDuration: duration(1000, 300_000)
+    .default(10_000)
+    .describe('A standby takes over this long after the leader was last heard of.'),
   identity: z
     .string()
     .min(1)
@@ -85,13 +79,11 @@ export const CONFIG = z.object({
   listen: listen
     .default({ host: '127.0.0.1', port: 8090 })
     .describe('Address of /livez, /readyz and /metrics; an empty host is every interface.'),
-  nodeLeaseDuration: duration(
-    1000,
-    3_600_000,
-    'Assumed for a MeshNode whose Lease says no leaseDurationSeconds.',
-  ).default(10_000),
-  concurrentSets: integer(1, 64, 'ShardSets worked on at once.').default(4),
-  parallelWrites: integer(1, 256, 'Requests under way at once for one ShardSet.').default(32),
+  nodeLeaseDuration: duration(1000, 3_600_000)
+    .default(10_000)
+    .describe('Assumed for a MeshNode whose Lease says no leaseDurationSeconds.'),
+  concurrentSets: integer(1, 64).default(4).describe('ShardSets worked on at once.'),
+  parallelWrites: integer(1, 256).default(32).describe('Requests under way at once for one ShardSet.'),
   logLevel: z
     .enum(['debug', 'info', 'warn', 'error'])
     .default('info')

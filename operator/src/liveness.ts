@@ -62,7 +62,7 @@ const LONGEST_WAIT_MS = 60_000;
 const NOT_SEEN: Readiness = { ready: false, reason: 'NoLease', since: 0 };
 
 /** The key of the node whose heartbeat this Lease is; undefined for every other Lease. */
-export function nodeOfLease(lease: Lease): string | undefined {
+function nodeOfLease(lease: Lease): string | undefined {
   const { name, namespace } = lease.metadata;
   return name.startsWith(PREFIX) ? `${namespace}/${name.slice(PREFIX.length)}` : undefined;
 }

@@ -214,6 +214,8 @@ export class Manager {
       client,
       nodes: this.#nodes,
       readiness,
+      leads: () => this.#leader.leads(),
+      events: this.#events,
       now: () => clock.now(),
     });
     const queue = { clock, random, log, metrics };

@@ -33,7 +33,8 @@ it('says since when a node is ready, and keeps the time while it stays so', () =
 
 it('writes once per change, and nothing for a node that is gone', async () => {
   const nodes = new Map([['shop/a', NODE]]);
-  let writes = 0;
+  let [writes, ready, leading] = [0, true, true];
+  const events: string[] = [];
   const reconciler = new NodeReconciler({
     client: {
       updateStatus: async (_, object) => {
@@ -42,10 +43,20 @@ it('writes once per change, and nothing for a node that is gone', async () => {
       },
     },
     nodes: { get: (key) => nodes.get(key), observe: (node) => nodes.set('shop/a', node) },
-    readiness: () => ({ ready: true, reason: 'LeaseRenewed', since: 0 }),
+    readiness: () => ({ ready, reason: ready ? 'LeaseRenewed' : 'LeaseExpired', since: 0 }),
+    leads: () => leading,
+    events: { record: (_, { reason }) => void events.push(reason) },
     now: () => NOW,
   });
   const { signal } = new AbortController();
   for (const key of ['shop/a', 'shop/a', 'shop/gone']) await reconciler.reconcile(key, signal);
-  expect(writes).toBe(1);
+  expect([writes, events]).toEqual([1, []]);
+  ready = false;
+  await reconciler.reconcile('shop/a', signal);
+  await reconciler.reconcile('shop/a', signal);
+  expect([writes, events]).toEqual([2, ['NodeNotReady']]);
+  ready = true;
+  leading = false;
+  await reconciler.reconcile('shop/a', signal);
+  expect(writes).toBe(2);
 });

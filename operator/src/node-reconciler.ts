@@ -1,14 +1,21 @@
 import type { Informer } from '@meshkit/crds/informer';
 import type { KubeClient } from '@meshkit/crds/kube-client';
 import { MESH_NODES } from '@meshkit/crds/resource';
+import { ShardError } from '@meshkit/shards/errors';
 import { type Condition, leaseName, type MeshNode, type MeshNodeStatus } from '@meshkit/shards/records';
 import { semanticallyEqual } from '@meshkit/shards/semantic-equality';
+import type { EventRecorder } from './event-recorder.ts';
 import type { LivenessReason, Readiness } from './liveness.ts';
+
+const CONFLICT_RETRY_MS = 200;
 
 export interface NodeReconcilerOptions {
   client: Pick<KubeClient, 'updateStatus'>;
   nodes: Pick<Informer<MeshNode>, 'get' | 'observe'>;
   readiness: (key: string) => Readiness;
+  /** Asked before every write. */
+  leads: () => boolean;
+  events: Pick<EventRecorder, 'record'>;
   now: () => number;
 }
 
@@ -21,14 +28,36 @@ export class NodeReconciler {
   }
 
   async reconcile(key: string, signal: AbortSignal): Promise<{ requeueAfterMs?: number }> {
-    const { client, nodes, readiness, now } = this.#options;
+    const { client, nodes, readiness, leads, now } = this.#options;
     const node = nodes.get(key);
-    if (!node) return {};
+    if (!node || !leads()) return {};
     const status = nodeStatus(node, readiness(key), now());
     if (semanticallyEqual(status, node.status)) return {};
     const { managedFields: _, ...metadata } = node.metadata;
-    nodes.observe(await client.updateStatus(MESH_NODES, { ...node, metadata, status }, { signal }));
+    try {
+      nodes.observe(await client.updateStatus(MESH_NODES, { ...node, metadata, status }, { signal }));
+    } catch (error) {
+      const code = error instanceof ShardError ? error.code : undefined;
+      // Deleted meanwhile, or changed: its event brings the key back, and this is for when it does not.
+      if (code === 'notFound') return {};
+      if (code === 'conflict') return { requeueAfterMs: CONFLICT_RETRY_MS };
+      throw error;
+    }
+    this.#tell(node, status);
     return {};
+  }
+
+  /** Only of a change: that a new node is not ready yet is no news. */
+  #tell(node: MeshNode, status: MeshNodeStatus): void {
+    const [before, after] = [node.status?.conditions?.[0], status.conditions?.[0]];
+    if (!before || !after || before.status === after.status) return;
+    const ready = after.status === 'True';
+    this.#options.events.record(node, {
+      type: ready ? 'Normal' : 'Warning',
+      reason: ready ? 'NodeReady' : 'NodeNotReady',
+      action: 'Judge',
+      note: after.message,
+    });
   }
 }
 

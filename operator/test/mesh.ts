@@ -1,9 +1,8 @@
 import { randomBytes } from 'node:crypto';
-import { readFileSync } from 'node:fs';
 import { systemClock } from '@meshkit/crds/clock';
 import { Informer } from '@meshkit/crds/informer';
 import type { KubeClient } from '@meshkit/crds/kube-client';
-import { kubeFromString } from '@meshkit/crds/kube-config';
+import { kubeFromString, loadKube } from '@meshkit/crds/kube-config';
 import { silentLog } from '@meshkit/crds/log';
 import { LEASES, MESH_NODES, NAMESPACES, SHARD_ASSIGNMENTS, SHARD_SETS } from '@meshkit/crds/resource';
 import { OPERATOR_SERVICE_ACCOUNT, SYSTEM_NAMESPACE } from '@meshkit/crds/roles';
@@ -19,7 +18,6 @@ import {
   type ShardSetSpec,
 } from '@meshkit/shards/records';
 import { inject } from 'vitest';
-import { parse, stringify } from 'yaml';
 import { Manager, type ManagerOptions } from '../src/manager.ts';
 import { microTime } from '../src/micro-time.ts';
 
@@ -42,7 +40,6 @@ export class Mesh {
   readonly shards: Informer<ShardAssignment>;
   /** Every state of every shard that the watch has told, oldest first. */
   readonly seen: ShardAssignment[] = [];
-  readonly #kubeconfig: string;
   readonly #stop = new AbortController();
   readonly #background: Promise<unknown>[] = [];
   readonly #operators: RunningOperator[] = [];
@@ -52,8 +49,8 @@ export class Mesh {
   readonly releasing = new Set<string>();
 
   private constructor() {
-    this.#kubeconfig = readFileSync(inject('controlPlane').adminKubeconfig, 'utf8');
-    this.admin = this.#client(this.#kubeconfig);
+    this.admin = loadKube({ kubeconfig: inject('controlPlane').adminKubeconfig });
+    this.#clients.push(this.admin);
     this.shards = new Informer({
       client: this.admin,
       resource: SHARD_ASSIGNMENTS,
@@ -228,14 +225,22 @@ export class Mesh {
     const path = `/api/v1/namespaces/${SYSTEM_NAMESPACE}/serviceaccounts/${OPERATOR_SERVICE_ACCOUNT}/token`;
     const request = { apiVersion: 'authentication.k8s.io/v1', kind: 'TokenRequest', spec: {} };
     const answer = await this.admin.raw('POST', path, { body: request });
-    const config = parse(this.#kubeconfig);
-    config.users[0].user = { token: (answer as { status: { token: string } }).status.token };
-    return this.#client(stringify(config));
-  }
-
-  #client(kubeconfig: string): KubeClient {
-    const client = kubeFromString(kubeconfig);
+    const { token } = (answer as { status: { token: string } }).status;
+    const client = kubeFromString(kubeconfigFor(token));
     this.#clients.push(client);
     return client;
   }
+}
+
+/** JSON, which is YAML. */
+export function kubeconfigFor(token: string): string {
+  const { url, caCert } = inject('controlPlane');
+  return JSON.stringify({
+    apiVersion: 'v1',
+    kind: 'Config',
+    clusters: [{ name: 'plane', cluster: { server: url, 'certificate-authority': caCert } }],
+    users: [{ name: 'user', user: { token } }],
+    contexts: [{ name: 'plane', context: { cluster: 'plane', user: 'user' } }],
+    'current-context': 'plane',
+  });
 }

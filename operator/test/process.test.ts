@@ -1,11 +1,12 @@
 import { spawn } from 'node:child_process';
 import { randomBytes } from 'node:crypto';
-import { mkdtempSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
+import { mkdtempSync, rmSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
+import { setTimeout as sleep } from 'node:timers/promises';
 import { fileURLToPath } from 'node:url';
 import { afterAll, beforeAll, describe, expect, inject, test } from 'vitest';
-import { parse, stringify } from 'yaml';
+import { kubeconfigFor } from './mesh.ts';
 
 const main = fileURLToPath(new URL('../src/main.ts', import.meta.url));
 let folder: string;
@@ -18,30 +19,24 @@ afterAll(() => {
   rmSync(folder, { recursive: true });
 });
 
-/** Runs the operator as a process; `until` sees its stderr and may say that it is time to end it. */
-async function operator(args: string[], env: Record<string, string> = {}, until = (_: string) => false) {
+/** Runs the operator as a process, to its own end, or until `done` (which sees its stderr) says that it is time to stop it. */
+async function operator(
+  args: string[],
+  env: Record<string, string> = {},
+  done: (stderr: string) => Promise<boolean> = async () => false,
+) {
   const child = spawn(process.execPath, [main, ...args], { env: { PATH: process.env.PATH, ...env } });
   let [stdout, stderr] = ['', ''];
-  let asked = false;
   child.stdout.on('data', (bytes) => {
     stdout += bytes;
   });
   child.stderr.on('data', (bytes) => {
     stderr += bytes;
-    if (asked || !until(stderr)) return;
-    asked = true;
-    child.kill('SIGTERM');
   });
-  const code = await new Promise((resolve) => child.on('close', resolve));
-  return { code, stdout, stderr };
-}
-
-function kubeconfig(name: string, change: (config: ReturnType<typeof parse>) => void): string {
-  const config = parse(readFileSync(inject('controlPlane').adminKubeconfig, 'utf8'));
-  change(config);
-  const path = join(folder, name);
-  writeFileSync(path, stringify(config));
-  return path;
+  const closed = new Promise<number | null>((resolve) => child.on('close', resolve));
+  while (child.exitCode === null && !(await done(stderr))) await sleep(20);
+  child.kill('SIGTERM');
+  return { code: await closed, stdout, stderr };
 }
 
 describe('a wrong kubeconfig is one clear line and a non-zero exit', () => {
@@ -59,9 +54,8 @@ describe('a wrong kubeconfig is one clear line and a non-zero exit', () => {
   });
 
   test('refused credentials', async () => {
-    const path = kubeconfig('token', (config) => {
-      config.users[0].user = { token: 'wrong' };
-    });
+    const path = join(folder, 'wrong-token');
+    writeFileSync(path, kubeconfigFor('wrong'));
     const { code, stderr } = await operator(['--kubeconfig', path, '--listen', '127.0.0.1:0']);
     expect(code).toBe(1);
     expect(stderr.trim().split('\n')).toEqual([
@@ -84,12 +78,27 @@ describe('settings', () => {
   });
 });
 
+test('a kube-apiserver that cannot be reached is waited for; readyz says so', async () => {
+  const path = join(folder, 'nobody-listens');
+  writeFileSync(path, kubeconfigFor('any').replace(inject('controlPlane').url, 'https://127.0.0.1:1'));
+  let answer = '';
+  const { code } = await operator(['--kubeconfig', path, '--listen', '127.0.0.1:0'], {}, async (stderr) => {
+    const address = /"address":"([^"]+)"/.exec(stderr)?.[1];
+    if (address) answer = await (await fetch(`http://${address}/readyz`)).text();
+    return answer.includes('ECONNREFUSED');
+  });
+  expect(answer).toMatch(
+    /^not ready: shardsets not listed yet: cannot list .* at https:\/\/127.0.0.1:1: connect ECONNREFUSED/,
+  );
+  expect(code).toBe(0);
+});
+
 test('SIGTERM: releases the leader Lease and exits 0', async () => {
   const leaseName = `process-${randomBytes(4).toString('hex')}`;
   const { adminKubeconfig } = inject('controlPlane');
   const args = ['--kubeconfig', adminKubeconfig, '--listen', '127.0.0.1:0', '--lease-name', leaseName];
   // A namespace without anything in it: other tests' sets are none of its business.
-  const { code, stderr } = await operator([...args, '--watch-namespace', 'kube-public'], {}, (text) =>
+  const { code, stderr } = await operator([...args, '--watch-namespace', 'kube-public'], {}, async (text) =>
     text.includes('"leading"'),
   );
   expect(stderr).toContain('leadership released');

@@ -123,6 +123,17 @@ describe('Active(A)', () => {
     });
   });
 
+  it('is moved, pinned and warned about just the same when all has been said about it', () => {
+    const said = after(assignment('0000'), { nodes: [a] });
+    const quiet = (spec = {}) => ({ ...assignment('0000', undefined, spec), status: said });
+    expect(after(quiet(), { nodes: [a] })).toBeUndefined();
+    expect(after(quiet(), { nodes: [a, b], targets: { '0000': 'b' } })?.phase).toBe('Draining');
+    const reason = (nodes: DecideInput['nodes'], spec = {}) =>
+      after(quiet(spec), { nodes })?.conditions?.[0]?.reason;
+    expect(reason([a, deadB], { owner: { pinned: 'b' } })).toBe('PinnedNodeNotEligible');
+    expect(reason([node('a', true, { scheduling: 'Drain' })])).toBe('NoEligibleNode');
+  });
+
   it('takes over a new endpoint of its node without a transition', () => {
     const shard = assignment('0000', { owner: 'a', ownerEndpoint: 'https://old:1' });
     const status = after(shard, { nodes: [a] });

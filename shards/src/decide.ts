@@ -149,7 +149,8 @@ function decideSet(input: DecideInput, set: ShardSet, settings: EffectiveSet): D
   const taken = new Set(input.shards.map((shard) => shard.metadata.name));
   const missing = settings.ids.filter((id) => !taken.has(assignmentName(set.metadata.name, id)));
 
-  const plan = input.plan(placementInput(settings, situations, nodes, missing));
+  const seed = `${set.metadata.namespace}/${set.metadata.name}`;
+  const plan = input.plan({ ...placementInput(settings, situations, nodes, missing), seed });
   const plannedMoves = movesByShard(plan);
   const budget = startsWithin(input, settings, situations, plannedMoves);
   const context = { ...contextOf(input, around, plan), plannedMoves, starts: budget.starts };

@@ -32,7 +32,7 @@ export function decode(target: Target, body: Json, options: WriteOptions, patch?
   if (options.fieldValidation !== 'Ignore') options.warnings.push(...unknown);
   applyDefaults(kind.schema, object);
   const typed = kind.custom ? { properties: { metadata: METADATA } } : kind.schema;
-  const undecodable = violations(typed, object).find(({ message }) => message.includes(' must be of type '));
+  const undecodable = violations(typed, object).find(({ reason }) => reason === 'FieldValueTypeInvalid');
   if (undecodable) throw badRequest(`${cannot}${undecodable.field}: ${undecodable.message}`);
   const metadata = clientMetadata(object.metadata);
   metadata.name ??= patch ? '' : name;

@@ -10,38 +10,31 @@ export const REVIEWS = [
 ] as const;
 
 const VERBS = ['create', 'delete', 'deletecollection', 'get', 'list', 'patch', 'update', 'watch'];
+const TOKEN = { kind: 'TokenRequest', group: 'authentication.k8s.io', version: 'v1', verbs: ['create'] };
 
 /** The unaggregated discovery documents and the least of `/openapi/v3`; undefined for any other path. */
 export function discover(path: string, kinds: readonly Kind[]): Json | undefined {
-  const versions = [
-    ...new Set([...kinds, ...REVIEWS.map(({ group }) => ({ group, version: 'v1' }))].map(apiVersionOf)),
-  ];
-  const documents = new Map<string, () => Json>([
-    ['/api', () => ({ kind: 'APIVersions', versions: ['v1'], serverAddressByClientCIDRs: [] })],
-    ['/apis', () => ({ kind: 'APIGroupList', apiVersion: 'v1', groups: versions.slice(1).map(apiGroup) })],
-    [
-      '/openapi/v3',
-      () => ({ paths: Object.fromEntries(versions.map((one) => [pathOf(one), openApiOf(one)])) }),
-    ],
-  ]);
+  const reviews = REVIEWS.map(({ group }) => `${group}/v1`);
+  const versions = [...new Set([...kinds.map(apiVersionOf), ...reviews])];
+  if (path === '/api') return { kind: 'APIVersions', versions: ['v1'], serverAddressByClientCIDRs: [] };
+  if (path === '/apis')
+    return { kind: 'APIGroupList', apiVersion: 'v1', groups: versions.slice(1).map(apiGroup) };
+  if (path === '/openapi/v3') return { paths: Object.fromEntries(versions.map(openApiLink)) };
   for (const version of versions) {
-    documents.set(`/${pathOf(version)}`, () => resourceList(version, kinds));
-    documents.set(`/openapi/v3/${pathOf(version)}`, () => openApi(version, kinds));
-    documents.set(`/apis/${version.split('/')[0]}`, () => ({
-      kind: 'APIGroup',
-      apiVersion: 'v1',
-      ...apiGroup(version),
-    }));
+    if (path === `/${pathOf(version)}`) return resourceList(version, kinds);
+    if (path === `/openapi/v3/${pathOf(version)}`) return openApi(version, kinds);
+    if (path === `/apis/${version.split('/')[0]}`)
+      return { kind: 'APIGroup', apiVersion: 'v1', ...apiGroup(version) };
   }
-  return documents.get(path)?.();
+  return undefined;
 }
 
 function pathOf(groupVersion: string): string {
   return groupVersion.includes('/') ? `apis/${groupVersion}` : `api/${groupVersion}`;
 }
 
-function openApiOf(groupVersion: string): Json {
-  return { serverRelativeURL: `/openapi/v3/${pathOf(groupVersion)}` };
+function openApiLink(groupVersion: string): [string, Json] {
+  return [pathOf(groupVersion), { serverRelativeURL: `/openapi/v3/${pathOf(groupVersion)}` }];
 }
 
 function apiGroup(groupVersion: string): Json {
@@ -51,63 +44,30 @@ function apiGroup(groupVersion: string): Json {
 }
 
 function resourceList(groupVersion: string, kinds: readonly Kind[]): Json {
-  const stored = kinds
-    .filter((kind) => apiVersionOf(kind) === groupVersion)
-    .flatMap(({ plural, singular, namespaced, kind, shortNames, categories, status }) => {
-      const main = {
-        name: plural,
-        singularName: singular,
-        namespaced,
-        kind,
-        verbs: VERBS,
-        shortNames,
-        categories,
-      };
-      const part = {
-        name: `${plural}/status`,
-        singularName: '',
-        namespaced,
-        kind,
-        verbs: ['get', 'patch', 'update'],
-      };
-      const token = {
-        group: 'authentication.k8s.io',
-        version: 'v1',
-        kind: 'TokenRequest',
-        verbs: ['create'],
-      };
-      if (plural === 'serviceaccounts') return [main, { ...part, name: 'serviceaccounts/token', ...token }];
-      return status ? [main, part] : [main];
-    });
-  const reviews = REVIEWS.filter(({ group }) => `${group}/v1` === groupVersion).map(({ plural, kind }) => {
-    return { name: plural, singularName: kind.toLowerCase(), namespaced: false, kind, verbs: ['create'] };
-  });
-  return { kind: 'APIResourceList', apiVersion: 'v1', groupVersion, resources: [...stored, ...reviews] };
+  const resources: Json[] = [];
+  for (const one of kinds.filter((kind) => apiVersionOf(kind) === groupVersion)) {
+    const { plural: name, singular: singularName, namespaced, kind, shortNames, categories } = one;
+    resources.push({ name, singularName, namespaced, kind, verbs: VERBS, shortNames, categories });
+    const part = { singularName: '', namespaced, kind };
+    if (one.status) resources.push({ name: `${name}/status`, ...part, verbs: ['get', 'patch', 'update'] });
+    if (name === 'serviceaccounts') resources.push({ name: `${name}/token`, ...part, ...TOKEN });
+  }
+  for (const { plural: name, kind } of REVIEWS.filter(({ group }) => `${group}/v1` === groupVersion)) {
+    resources.push({ name, singularName: kind.toLowerCase(), namespaced: false, kind, verbs: ['create'] });
+  }
+  return { kind: 'APIResourceList', apiVersion: 'v1', groupVersion, resources };
 }
 
 /** Tells kubectl that this server validates fields itself; without it, kubectl refuses to apply. */
 function openApi(groupVersion: string, kinds: readonly Kind[]): Json {
-  const parameters = ['dryRun', 'fieldManager', 'fieldValidation'].map((name) => ({
-    name,
-    in: 'query',
-    schema: { type: 'string' },
-  }));
-  const paths = kinds
-    .filter((kind) => apiVersionOf(kind) === groupVersion)
-    .map(({ group, version, kind, plural, namespaced }) => {
-      const scope = namespaced ? '/namespaces/{namespace}' : '';
-      const identity = {
-        'x-kubernetes-action': 'patch',
-        'x-kubernetes-group-version-kind': { group, version, kind },
-      };
-      return [
-        `/${pathOf(groupVersion)}${scope}/${plural}/{name}`,
-        { patch: { ...identity, parameters, responses: {} } },
-      ];
-    });
-  return {
-    openapi: '3.0.0',
-    info: { title: 'Kubernetes', version: 'embedded' },
-    paths: Object.fromEntries(paths),
-  };
+  const names = ['dryRun', 'fieldManager', 'fieldValidation'];
+  const parameters = names.map((name) => ({ name, in: 'query', schema: { type: 'string' } }));
+  const here = kinds.filter((kind) => apiVersionOf(kind) === groupVersion);
+  const paths = here.map(({ group, version, kind, plural, namespaced }) => {
+    const scope = namespaced ? '/namespaces/{namespace}' : '';
+    const patch = { parameters, responses: {}, 'x-kubernetes-group-version-kind': { group, version, kind } };
+    return [`/${pathOf(groupVersion)}${scope}/${plural}/{name}`, { patch }];
+  });
+  const info = { title: 'Kubernetes', version: 'embedded' };
+  return { openapi: '3.0.0', info, paths: Object.fromEntries(paths) };
 }

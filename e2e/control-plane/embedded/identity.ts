@@ -92,7 +92,8 @@ export class Identities {
       '.',
     );
     return {
-      ...{ kind: 'TokenRequest', apiVersion: 'authentication.k8s.io/v1' },
+      kind: 'TokenRequest',
+      apiVersion: 'authentication.k8s.io/v1',
       metadata: { name, namespace, uid, creationTimestamp },
       spec: { audiences, expirationSeconds, boundObjectRef: null },
       status: { token, expirationTimestamp: timestamp(exp * 1000) },

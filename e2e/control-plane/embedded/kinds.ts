@@ -4,7 +4,7 @@ import type { Stored } from './store.ts';
 import { columnCell } from './table.ts';
 
 /** One printed column of a Table. */
-export interface Column {
+interface Column {
   name: string;
   type: string;
   /** 0 is always shown, more only with `-o wide`. */
@@ -99,11 +99,10 @@ export function kindOf(definition: Stored): Kind {
   if (!served || another)
     throw notImplemented('CustomResourceDefinitions with other than one served version');
   const status = served.subresources?.status !== undefined;
-  const given = {
-    ...{ group, scope, names, version: served.name, columns: served.additionalPrinterColumns },
-    selectable: served.selectableFields?.map(({ jsonPath }) => jsonPath.slice(1)),
-    schema: served.schema?.openAPIV3Schema ?? {},
-  };
+  const { name: version, additionalPrinterColumns: columns } = served;
+  const schema = served.schema?.openAPIV3Schema ?? {};
+  const selectable = served.selectableFields?.map(({ jsonPath }) => jsonPath.slice(1));
+  const given = { group, version, scope, names, columns, selectable, schema };
   return { ...common(given), custom: true, generation: true, status, serverFields: status ? ['status'] : [] };
 }
 
@@ -114,14 +113,12 @@ function common(given: BuiltIn & { version: string }): Omit<Kind, 'custom' | 'st
   const text: Schema = { type: 'string' };
   const properties = { ...schema.properties, apiVersion: text, kind: text, metadata: METADATA };
   return {
-    ...{
-      group,
-      version,
-      namespaced,
-      singular: names.kind.toLowerCase(),
-      ...names,
-      bucket: `${names.plural}.${group}`,
-    },
+    group,
+    version,
+    namespaced,
+    bucket: `${names.plural}.${group}`,
+    singular: names.kind.toLowerCase(),
+    ...names,
     schema: { type: 'object', ...schema, properties },
     columns: columns.map(({ jsonPath, ...column }) => ({
       ...column,

@@ -2,7 +2,9 @@ import type { IncomingMessage } from 'node:http';
 import { parse } from 'yaml';
 import type { WriteOptions } from './decode.ts';
 import type { Kind } from './kinds.ts';
+import { decodeProtobuf } from './protobuf.ts';
 import type { Attributes } from './rbac.ts';
+import type { Preconditions } from './resources.ts';
 import { isObject, type Json } from './schema.ts';
 import { selectedName } from './selectors.ts';
 import { badRequest, invalid, notImplemented, StatusError, unsupportedValue } from './status.ts';
@@ -21,18 +23,26 @@ const VERBS: Record<string, string | undefined> = {
   DELETE: 'delete',
 };
 const MOST_BODY_BYTES = 3 * 1024 * 1024;
+const BODY_TYPES = ['application/json', 'application/yaml', 'application/vnd.kubernetes.protobuf'];
 const PATCH_TYPES = [
   'application/json-patch+json',
   'application/merge-patch+json',
   'application/apply-patch+yaml',
 ];
 
-export function parseCall(method: string, url: string): Call {
-  const { pathname: path, searchParams: query } = new URL(url, 'https://kubernetes');
-  const [root, ...rest] = path
-    .split('/')
-    .filter((step) => step !== '')
-    .map(decodeURIComponent);
+/** Undefined when the URL is malformed. */
+export function parseCall(method: string, url: string): Call | undefined {
+  try {
+    return callOf(method, new URL(url, 'https://kubernetes'));
+  } catch (error) {
+    if (error instanceof URIError || error instanceof TypeError) return undefined;
+    throw error;
+  }
+}
+
+function callOf(method: string, { pathname: path, searchParams: query }: URL): Call {
+  const encoded = path.split('/').filter((step) => step !== '');
+  const [root, ...rest] = encoded.map(decodeURIComponent);
   const [group = '', version = '', ...steps] = root === 'api' ? ['', ...rest] : rest;
   const common = { query, dryRun: query.has('dryRun'), group, version };
   if ((root !== 'api' && root !== 'apis') || steps.length === 0) {
@@ -56,8 +66,8 @@ export function parseCall(method: string, url: string): Call {
   };
 }
 
-/** The text of the body; throws 413 beyond what kube-apiserver takes. */
-export async function readBody(request: IncomingMessage): Promise<string> {
+/** Throws 413 beyond what kube-apiserver takes. */
+async function readBody(request: IncomingMessage): Promise<Buffer> {
   const chunks: Buffer[] = [];
   let size = 0;
   for await (const chunk of request as AsyncIterable<Buffer>) {
@@ -68,15 +78,16 @@ export async function readBody(request: IncomingMessage): Promise<string> {
     }
     chunks.push(chunk);
   }
-  return Buffer.concat(chunks).toString();
+  return Buffer.concat(chunks);
 }
 
-/** The object that the body is, in JSON or YAML. */
+/** The object that the body is. */
 export async function readObject(request: IncomingMessage, kind: string): Promise<Json> {
   const type = contentType(request);
-  if (!['', 'application/json', 'application/yaml'].includes(type))
-    throw unsupported(['application/json', 'application/yaml']);
-  const text = await readBody(request);
+  if (!BODY_TYPES.includes(type || 'application/json')) throw unsupported(BODY_TYPES);
+  const bytes = await readBody(request);
+  if (type === 'application/vnd.kubernetes.protobuf') return decodeProtobuf(bytes);
+  const text = bytes.toString();
   const unrecognized = (why: string) =>
     badRequest(`the object provided is unrecognized (must be of type ${kind}): ${why}`);
   let body: unknown;
@@ -96,21 +107,17 @@ export async function readPatch(request: IncomingMessage, kind: Kind): Promise<J
   if (type === 'application/json-patch+json') throw notImplemented('JSON patch');
   if (type.startsWith('application/apply-patch')) throw notImplemented('server-side apply');
   if (type !== 'application/merge-patch+json' && !strategic) throw unsupported(PATCH_TYPES);
-  const text = await readBody(request);
-  if (strategic && /"\$|"ownerReferences"|"finalizers"|"secrets"|"imagePullSecrets"/.test(text)) {
-    throw notImplemented('strategic merge patch of lists');
-  }
+  const text = (await readBody(request)).toString();
+  const merges = /"(\$\w+|ownerReferences|finalizers|secrets|imagePullSecrets)" *:/.test(text);
+  if (strategic && merges) throw notImplemented('strategic merge patch of lists');
   let body: unknown;
   try {
     body = JSON.parse(text);
   } catch {
     throw badRequest('invalid JSON patch');
   }
-  if (!isObject(body))
-    throw badRequest(
-      'error decoding patch: json: cannot unmarshal it into Go value of type map[string]interface {}',
-    );
-  return body;
+  if (isObject(body)) return body;
+  throw badRequest('error decoding patch: json: cannot unmarshal it into a map[string]interface {}');
 }
 
 export function writeOptions({ query }: Call, request: IncomingMessage, warnings: string[]): WriteOptions {
@@ -118,31 +125,30 @@ export function writeOptions({ query }: Call, request: IncomingMessage, warnings
   checkOption('fieldValidation', fieldValidation, ['', 'Ignore', 'Strict', 'Warn']);
   for (const directive of query.getAll('dryRun')) checkOption('dryRun', directive, ['All']);
   const agent = request.headers['user-agent']?.split('/')[0] || 'unknown';
-  return {
-    dryRun: query.has('dryRun'),
-    manager: query.get('fieldManager') ?? agent,
-    fieldValidation,
-    warnings,
-  };
+  const manager = query.get('fieldManager') ?? agent;
+  return { dryRun: query.has('dryRun'), manager, fieldValidation, warnings };
 }
 
 export interface DeleteOptions {
-  preconditions?: { uid?: string; resourceVersion?: string };
+  preconditions?: Preconditions;
   dryRun: boolean;
+}
+
+interface SentDeleteOptions {
+  kind?: string;
+  preconditions?: Preconditions;
+  propagationPolicy?: string;
+  dryRun?: string[];
 }
 
 /** From body and query. */
 export async function deleteOptions({ query }: Call, request: IncomingMessage): Promise<DeleteOptions> {
-  const sent =
-    Number(request.headers['content-length'] ?? 0) > 0 || request.headers['transfer-encoding'] !== undefined;
-  const body = sent ? await readObject(request, 'DeleteOptions') : {};
-  if ((body.kind ?? 'DeleteOptions') !== 'DeleteOptions') throw badRequest(`no kind ${body.kind} is registered`);
-  const { preconditions, dryRun = [] } = body as {
-    preconditions?: DeleteOptions['preconditions'];
-    dryRun?: string[];
-  };
-  const policy =
-    (body.propagationPolicy as string | undefined) ?? query.get('propagationPolicy') ?? 'Background';
+  const { 'content-length': length, 'transfer-encoding': encoding } = request.headers;
+  const sent = encoding !== undefined || Number(length ?? 0) > 0;
+  const body: SentDeleteOptions = sent ? await readObject(request, 'DeleteOptions') : {};
+  const { kind = 'DeleteOptions', preconditions, dryRun = [], propagationPolicy } = body;
+  if (kind !== 'DeleteOptions') throw badRequest(`no kind ${kind} is registered`);
+  const policy = propagationPolicy ?? query.get('propagationPolicy') ?? 'Background';
   checkOption('propagationPolicy', policy, ['Foreground', 'Background', 'Orphan', 'nil'], 'DeleteOptions');
   if (policy === 'Foreground' || policy === 'Orphan') throw notImplemented(`propagationPolicy ${policy}`);
   const directives = [...dryRun, ...query.getAll('dryRun')];
@@ -152,16 +158,15 @@ export async function deleteOptions({ query }: Call, request: IncomingMessage): 
 
 function checkOption(field: string, value: string, supported: string[], kind = 'CreateOptions'): void {
   if (supported.includes(value)) return;
-  throw invalid('meta.k8s.io', kind, '', [
-    unsupportedValue(field, field === 'dryRun' ? [value] : value, supported),
-  ]);
+  const cause = unsupportedValue(field, field === 'dryRun' ? [value] : value, supported);
+  throw invalid('meta.k8s.io', kind, '', [cause]);
 }
 
 function contentType(request: IncomingMessage): string {
   return request.headers['content-type']?.split(';')[0]?.trim() ?? '';
 }
 
-function unsupported(accepted: string[]): StatusError {
+function unsupported(accepted: readonly string[]): StatusError {
   const message = `the body of the request was in an unknown format - accepted media types include: ${accepted.join(', ')}`;
   return new StatusError(415, 'UnsupportedMediaType', message);
 }

@@ -61,9 +61,7 @@ export class Resources {
     metadata.uid = randomUUID();
     metadata.creationTimestamp = timestamp();
     if (kind.generation) metadata.generation = 1;
-    if (kind.bucket === NAMESPACES.bucket) {
-      metadata.labels = { ...metadata.labels, 'kubernetes.io/metadata.name': metadata.name };
-    }
+    if (kind.bucket === NAMESPACES.bucket) metadata.labels = nameLabel(metadata);
     if (kind.status) next.status = undefined;
     metadata.managedFields = managedBy(undefined, kind, options.manager);
     validate(kind, next, undefined);
@@ -81,7 +79,8 @@ export class Resources {
     if (!entry) throw notFound(kind, name);
     const [sent = '', uid] = [next.metadata.uid, entry.object.metadata.uid];
     if (sent !== '' && sent !== uid) {
-      throw conflict(kind, name, `Precondition failed: UID in precondition: ${sent}, UID in object meta: ${uid}`);
+      const why = `UID in precondition: ${sent}, UID in object meta: ${uid}`;
+      throw conflict(kind, name, `Precondition failed: ${why}`);
     }
     return { object: this.#update(target, entry, next, options), created: false };
   }
@@ -95,31 +94,21 @@ export class Resources {
   #update({ kind, name, subresource }: Target, entry: Entry, next: Stored, options: WriteOptions): Stored {
     const previous = entry.object;
     this.#expectCurrent(kind, name, entry, next);
-    const { uid, creationTimestamp, generation, deletionTimestamp, managedFields } = previous.metadata;
-    const kept = {
-      creationTimestamp,
-      generation,
-      deletionTimestamp,
-      managedFields,
-      resourceVersion: String(entry.version),
-    };
-    const labels = kind.bucket === NAMESPACES.bucket && {
-      labels: { ...next.metadata.labels, 'kubernetes.io/metadata.name': name },
-    };
-    const ours = Object.fromEntries((kind.serverFields ?? []).map((field) => [field, previous[field]]));
-    const merged: Stored =
+    const merged =
       subresource === 'status'
         ? { ...previous, status: next.status }
-        : { ...next, ...ours, metadata: { uid, ...next.metadata, ...labels, ...kept } };
+        : withServerFields(kind, next, previous);
     validate(kind, merged, previous, subresource);
     if (same(merged, previous)) return previous;
-    const changed = managedBy(managedFields, kind, options.manager, subresource);
-    const bumped =
-      kind.generation &&
-      subresource !== 'status' &&
-      !same({ ...merged, metadata: {} }, { ...previous, metadata: {} });
-    const grown = bumped && { generation: (generation ?? 0) + 1 };
-    const stored = { ...merged, metadata: { ...merged.metadata, ...grown, managedFields: changed } };
+    const { generation = 0, managedFields } = previous.metadata;
+    const metadata = {
+      ...merged.metadata,
+      managedFields: managedBy(managedFields, kind, options.manager, subresource),
+    };
+    const isSpec = kind.generation && subresource !== 'status';
+    const bumped = isSpec && !same({ ...merged, metadata: {} }, { ...previous, metadata: {} });
+    if (bumped) metadata.generation = generation + 1;
+    const stored = { ...merged, metadata };
     return options.dryRun ? stored : this.#store.put(kind.bucket, entry.key, stored).object;
   }
 
@@ -141,16 +130,20 @@ export class Resources {
   remove(target: Target, expected: Preconditions, dryRun: boolean): Stored {
     const { kind, name } = target;
     const entry = this.get(target);
-    for (const [field, title] of [
-      ['uid', 'UID'],
-      ['resourceVersion', 'ResourceVersion'],
-    ] as const) {
-      const [wanted, actual] = [expected[field], entry.object.metadata[field]];
-      if (wanted === undefined || wanted === actual) continue;
-      const end = field === 'uid' ? 'deleted and then recreated' : 'modified';
-      const why = `the ${title} in the precondition (${wanted}) does not match the ${title} in record (${actual}). The object might have been ${end}`;
+    const expect = (
+      title: string,
+      wanted: string | undefined,
+      actual: string | undefined,
+      otherwise: string,
+    ) => {
+      if (wanted === undefined || wanted === actual) return;
+      const differs = `the ${title} in the precondition (${wanted}) does not match the ${title} in record (${actual})`;
+      const why = `${differs}. The object might have been ${otherwise}`;
       throw conflict({ group: kind.group, plural: kind.kind }, name, why);
-    }
+    };
+    const { uid, resourceVersion } = entry.object.metadata;
+    expect('UID', expected.uid, uid, 'deleted and then recreated');
+    expect('ResourceVersion', expected.resourceVersion, resourceVersion, 'modified');
     if (kind.bucket === NAMESPACES.bucket) return this.#terminate(entry, dryRun);
     if (!dryRun) this.#store.delete(entry);
     return entry.object;
@@ -179,8 +172,24 @@ export class Resources {
   }
 }
 
-export function keyOf(namespace: string, name: string): string {
+function keyOf(namespace: string, name: string): string {
   return namespace ? `${namespace}/${name}` : name;
+}
+
+/** What a client wants to store, with everything that only the server sets as it was. */
+function withServerFields(kind: Kind, next: Stored, previous: Stored): Stored {
+  const { uid, resourceVersion, creationTimestamp, generation, deletionTimestamp, managedFields } =
+    previous.metadata;
+  const kept = { resourceVersion, creationTimestamp, generation, deletionTimestamp, managedFields };
+  const ours = Object.fromEntries((kind.serverFields ?? []).map((field) => [field, previous[field]]));
+  const metadata = { uid, ...next.metadata, ...kept };
+  if (kind.bucket === NAMESPACES.bucket) metadata.labels = nameLabel(metadata);
+  return { ...next, ...ours, metadata };
+}
+
+/** Every namespace carries its name as a label. */
+function nameLabel({ labels, name }: Stored['metadata']): Record<string, string> {
+  return { ...labels, 'kubernetes.io/metadata.name': name };
 }
 
 /** Equal as JSON: a field that is undefined is absent. */

@@ -38,23 +38,24 @@ export function isObject(value: unknown): value is Json {
 const text: Schema = { type: 'string' };
 const time: Schema = { type: 'string', format: 'date-time' };
 const map: Schema = { type: 'object', additionalProperties: text };
-const OWNER = {
-  apiVersion: text,
-  kind: text,
-  name: text,
-  uid: text,
-  controller: { type: 'boolean' },
-  blockOwnerDeletion: { type: 'boolean' },
-} as const;
+const flag: Schema = { type: 'boolean' };
+const whole: Schema = { type: 'integer' };
+const texts = (...names: string[]) => Object.fromEntries(names.map((name) => [name, text]));
+const OWNER = { ...texts('apiVersion', 'kind', 'name', 'uid'), controller: flag, blockOwnerDeletion: flag };
 
 /** metav1.ObjectMeta. */
 export const METADATA: Schema = {
   type: 'object',
   properties: {
-    ...{ name: text, generateName: text, namespace: text, selfLink: text, uid: text, resourceVersion: text },
-    ...{ creationTimestamp: time, deletionTimestamp: time, labels: map, annotations: map },
-    ...{ generation: { type: 'integer' }, deletionGracePeriodSeconds: { type: 'integer' } },
-    ...{ finalizers: { type: 'array', items: text }, managedFields: { type: 'array' } },
+    ...texts('name', 'generateName', 'namespace', 'selfLink', 'uid', 'resourceVersion'),
+    creationTimestamp: time,
+    deletionTimestamp: time,
+    deletionGracePeriodSeconds: whole,
+    generation: whole,
+    labels: map,
+    annotations: map,
+    finalizers: { type: 'array', items: text },
+    managedFields: { type: 'array' },
     ownerReferences: { type: 'array', items: { type: 'object', properties: OWNER } },
   },
 };
@@ -105,9 +106,9 @@ export function violations(schema: Schema, value: unknown, path = ''): Cause[] {
   if (value === null && schema.nullable) return [];
   const type = typeOf(value);
   if (!hasType(schema, type)) {
-    const expected = schema['x-kubernetes-int-or-string'] ? 'integer,string' : schema.type;
-    const message = `Invalid value: ${quote(type)}: ${path} in body must be of type ${expected}: ${quote(type)}`;
-    return [{ reason: 'FieldValueTypeInvalid', message, field: path }];
+    return [
+      badType(path, quote(type), schema['x-kubernetes-int-or-string'] ? 'integer,string' : schema.type),
+    ];
   }
   const found: Cause[] = [];
   if (schema.enum && !schema.enum.some((allowed) => isDeepStrictEqual(allowed, value))) {
@@ -164,9 +165,7 @@ function inString(schema: Schema, value: string, path: string): Cause[] {
   // A pattern that RE2 accepts means the same to JavaScript in all that CRDs of this project use.
   if (pattern && !new RegExp(pattern, 'u').test(value))
     found.push(bad(path, value, `should match '${pattern}'`));
-  if (format && FORMATS[format]?.test(value) === false) {
-    found.push(bad(path, value, `must be of type ${format}: ${quote(value)}`));
-  }
+  if (format && FORMATS[format]?.test(value) === false) found.push(badType(path, quote(value), format));
   return found;
 }
 
@@ -201,6 +200,11 @@ function inSize(min = 0, max = Number.POSITIVE_INFINITY, size: number, path: str
 
 function bad(field: string, value: unknown, why: string): Cause {
   return invalidValue(field, value, `${field} in body ${why}`);
+}
+
+function badType(field: string, shown: string, type = ''): Cause {
+  const message = `Invalid value: ${shown}: ${field} in body must be of type ${type}: ${shown}`;
+  return { reason: 'FieldValueTypeInvalid', message, field };
 }
 
 function typeOf(value: unknown): string {

@@ -1,20 +1,21 @@
-import type { IncomingMessage, ServerResponse } from 'node:http';
+import type { IncomingMessage, OutgoingHttpHeaders, ServerResponse } from 'node:http';
 import type { AuditEntry } from '../control-plane.ts';
 import type { Cluster } from './cluster.ts';
 import { discover, REVIEWS } from './discovery.ts';
 import type { Identities } from './identity.ts';
-import { apiVersionOf } from './kinds.ts';
 import { encodeList, forbiddenMatch, listPage, matcher, resourceVersionOf } from './list.ts';
 import { cannot, decide, RBAC_GROUP, type UserInfo } from './rbac.ts';
 import { type Call, deleteOptions, parseCall, readObject, readPatch, writeOptions } from './request.ts';
 import type { Target } from './resources.ts';
 import { reviewAccess } from './reviews.ts';
-import { badRequest, forbidden, notFound, notImplemented, StatusError } from './status.ts';
+import { badRequest, forbidden, notFound, notImplemented, type Status, StatusError } from './status.ts';
 import type { Stored } from './store.ts';
 import { tableOf } from './table.ts';
 import { serveWatch } from './watch.ts';
 
 const MOST_AUDIT_ENTRIES = 200_000;
+/** A longer one would fire at once. */
+const LONGEST_TIMER_MS = 2 ** 31 - 1;
 const NOWHERE: Answer = { code: 404, body: '404 page not found\n' };
 
 interface Answer {
@@ -29,6 +30,8 @@ interface Exchange {
   request: IncomingMessage;
   response: ServerResponse;
   warnings: string[];
+  /** The client wants to print. */
+  table: boolean;
 }
 
 /** The API: authenticates, authorizes, routes by the closed table, answers, and remembers who asked what. */
@@ -44,27 +47,29 @@ export class ApiServer {
     this.#version = version;
   }
 
+  /** Never rejects: what goes wrong is answered, or ends the connection. */
   async handle(request: IncomingMessage, response: ServerResponse): Promise<void> {
     const at = Date.now();
     const call = parseCall(request.method ?? 'GET', request.url ?? '/');
-    const exchange: Exchange = { call, user: { username: '', groups: [] }, request, response, warnings: [] };
+    if (!call) {
+      response.writeHead(400).end();
+      return;
+    }
+    const nobody = { username: '', groups: [] };
+    const exchange: Exchange = { call, user: nobody, request, response, warnings: [], table: false };
     try {
       exchange.user = this.#identities.authenticate(request);
-      if (Object.keys(request.headers).some((name) => name.startsWith('impersonate-'))) {
-        throw notImplemented('impersonation');
-      }
+      const impersonating = Object.keys(request.headers).some((name) => name.startsWith('impersonate-'));
+      if (impersonating) throw notImplemented('impersonation');
       this.#authorize(exchange);
       const answer = await this.#answer(exchange);
       if (answer) this.#send(exchange, at, answer);
       else response.once('close', () => this.#record(exchange, at, 200));
     } catch (error) {
-      const failure =
-        error instanceof StatusError
-          ? error
-          : new StatusError(500, 'InternalError', `Internal error occurred: ${error}`);
-      const { code, details } = failure.body;
-      if (details?.retryAfterSeconds) response.setHeader('retry-after', details.retryAfterSeconds);
-      this.#send(exchange, at, { code, body: failure.body });
+      const internal = new StatusError(500, 'InternalError', `Internal error occurred: ${error}`);
+      const { body } = error instanceof StatusError ? error : internal;
+      if (response.headersSent) response.destroy();
+      else this.#send(exchange, at, { code: body.code, body });
     }
   }
 
@@ -72,32 +77,20 @@ export class ApiServer {
     const { request, response, warnings } = exchange;
     const text = typeof body === 'string' ? body : JSON.stringify(body);
     const type = text.startsWith('{') ? 'application/json' : 'text/plain; charset=utf-8';
-    response.setHeader('content-type', type);
-    response.setHeader('content-length', Buffer.byteLength(text));
+    const { retryAfterSeconds } = (body as Partial<Status>).details ?? {};
+    const headers: OutgoingHttpHeaders = { 'content-type': type, 'content-length': Buffer.byteLength(text) };
+    if (retryAfterSeconds) headers['retry-after'] = String(retryAfterSeconds);
     if (warnings.length > 0)
-      response.setHeader(
-        'warning',
-        warnings.map((one) => `299 - ${JSON.stringify(one)}`),
-      );
+      headers.warning = warnings.map((one) => `299 - ${JSON.stringify(one)}`).join(', ');
     this.#record(exchange, at, code);
-    response.writeHead(code).end(request.method === 'HEAD' ? undefined : text);
+    response.writeHead(code, headers).end(request.method === 'HEAD' ? undefined : text);
   }
 
   #record({ call, user }: Exchange, at: number, code: number): void {
     const { verb, group, resource, subresource, dryRun } = call;
     const [namespace, name] = [call.namespace || undefined, call.name || undefined];
-    this.audit.push({
-      user: user.username,
-      verb,
-      group,
-      resource,
-      subresource,
-      namespace,
-      name,
-      dryRun,
-      code,
-      at,
-    });
+    const what = { verb, group, resource, subresource, namespace, name };
+    this.audit.push({ user: user.username, ...what, dryRun, code, at });
     if (this.audit.length > MOST_AUDIT_ENTRIES) this.audit.splice(0, MOST_AUDIT_ENTRIES / 2);
   }
 
@@ -115,19 +108,21 @@ export class ApiServer {
     const review = REVIEWS.find(({ group, plural }) => group === call.group && plural === call.resource);
     if (review) return this.#review(exchange, review.kind);
     if (call.group === 'admissionregistration.k8s.io') throw notImplemented('admission policies');
-    const served = apiVersionOf(call);
     const kind = this.#cluster.kinds.find(
-      (one) => one.plural === call.resource && apiVersionOf(one) === served,
+      ({ group, version, plural }) =>
+        plural === call.resource && group === call.group && version === call.version,
     );
     if (!kind) return NOWHERE;
     const namespace = kind.namespaced ? call.namespace : '';
     const collective = call.verb === 'list' || call.verb === 'watch';
-    if (kind.namespaced ? !namespace && !collective : call.namespace && call.resource !== 'namespaces')
-      return NOWHERE;
+    const misplaced = kind.namespaced
+      ? !namespace && !collective
+      : call.namespace && call.resource !== 'namespaces';
+    if (misplaced) return NOWHERE;
     const target: Target = { kind, namespace, name: call.name, subresource: call.subresource };
-    if (call.subresource === 'token' && call.resource === 'serviceaccounts')
-      return this.#token(exchange, target);
-    if (call.subresource && !(call.subresource === 'status' && kind.status)) {
+    const part = call.subresource;
+    if (part === 'token' && call.resource === 'serviceaccounts') return this.#token(exchange, target);
+    if (part && !(part === 'status' && kind.status)) {
       throw kind.custom ? notFound(kind, call.name) : noSuchResource();
     }
     return this.#resource(exchange, target);
@@ -137,8 +132,9 @@ export class ApiServer {
     if (verb !== 'get') return NOWHERE;
     if (/^\/(healthz|livez|readyz)$/.test(path)) return { code: 200, body: 'ok' };
     const [major, minor] = this.#version.replace('v', '').split('.');
-    if (path === '/version')
-      return { code: 200, body: { major, minor, gitVersion: this.#version, platform: 'embedded' } };
+    const version = { major, minor, gitVersion: this.#version, platform: 'embedded' };
+    if (path === '/version') return { code: 200, body: version };
+    if (path === '/openapi/v2') throw notImplemented('OpenAPI v2, which kubectl wants for `kind: List`');
     const body = discover(path, this.#cluster.kinds);
     return body ? { code: 200, body } : NOWHERE;
   }
@@ -146,6 +142,7 @@ export class ApiServer {
   async #resource(exchange: Exchange, target: Target): Promise<Answer | undefined> {
     const { call, request, warnings } = exchange;
     const { kind, subresource } = target;
+    exchange.table = wantsTable(request);
     const { resources } = this.#cluster;
     const shown = (code: number, object: Stored) => ({ code, body: this.#shown(exchange, target, object) });
     const known = subresource ? ['get', 'update', 'patch'] : undefined;
@@ -159,8 +156,9 @@ export class ApiServer {
     }
     const options = writeOptions(call, request, warnings);
     this.#refuseEscalation(exchange);
-    if (call.verb === 'patch')
+    if (call.verb === 'patch') {
       return shown(200, resources.patch(target, await readPatch(request, kind), options));
+    }
     const body = await readObject(request, kind.kind);
     if (call.verb === 'create') {
       const object = resources.create(target, body, options);
@@ -174,46 +172,49 @@ export class ApiServer {
   /** The real server lets nobody hand out rights beyond their own; this one cannot tell, and asks for the verb that allows it. */
   #refuseEscalation({ user, call }: Exchange): void {
     if (call.group !== RBAC_GROUP) return;
-    const binding = call.resource.endsWith('bindings');
-    const wanted = {
-      ...call,
-      verb: binding ? 'bind' : 'escalate',
-      resource: binding ? 'clusterroles' : call.resource,
-    };
+    const [verb, resource] = call.resource.endsWith('bindings')
+      ? ['bind', 'clusterroles']
+      : ['escalate', call.resource];
+    const wanted = { ...call, verb, resource };
     if (decide(this.#cluster.store, user, wanted).allowed) return;
     throw notImplemented('privilege escalation checks, which users without the verbs bind and escalate need');
   }
 
-  #list({ call, request }: Exchange, { kind, namespace }: Target): Answer {
+  #list({ call, table }: Exchange, { kind, namespace }: Target): Answer {
     const page = listPage(this.#cluster.store, kind, namespace, call.query);
-    if (!wantsTable(request)) return { code: 200, body: encodeList(kind, page) };
+    if (!table) return { code: 200, body: encodeList(kind, page) };
     const objects = page.entries.map(({ object }) => object);
     return { code: 200, body: tableOf(kind, objects, page.metadata, call.query.get('includeObject')) };
   }
 
-  #shown({ call, request }: Exchange, { kind }: Target, object: Stored): object {
-    if (!wantsTable(request)) return object;
+  #shown({ call, table }: Exchange, { kind }: Target, object: Stored): object {
+    if (!table) return object;
     const { resourceVersion } = object.metadata;
     return tableOf(kind, [object], { resourceVersion }, call.query.get('includeObject'));
   }
 
-  #watch({ call: { query }, request, response }: Exchange, { kind, namespace }: Target): undefined {
+  #watch({ call: { query }, response, table }: Exchange, { kind, namespace }: Target): undefined {
     const version = resourceVersionOf(query, true);
     // The words of a server without the feature; clients then list and watch.
-    if (query.has('sendInitialEvents'))
-      throw forbiddenMatch(
-        'sendInitialEvents is forbidden for watch unless the WatchList feature gate is enabled',
-      );
+    const unknown = 'sendInitialEvents is forbidden for watch unless the WatchList feature gate is enabled';
+    if (query.has('sendInitialEvents')) throw forbiddenMatch(unknown);
     // Without a wish, the real server picks between 30 and 60 minutes.
     const seconds = Number(query.get('timeoutSeconds') ?? 0) || 1800 + Math.floor(Math.random() * 1800);
     const include = query.get('includeObject');
     const render = (object: Stored, first: boolean) =>
       tableOf(kind, [object], { resourceVersion: object.metadata.resourceVersion }, include, first);
+    const { matches } = matcher(kind, query);
+    const bookmarks = query.get('allowWatchBookmarks') === 'true';
+    const timeoutMs = Math.min(seconds * 1000, LONGEST_TIMER_MS);
+    const since = version === 0 ? undefined : version;
     const asked = {
-      ...{ kind, namespace, matches: matcher(kind, query).matches, timeoutMs: seconds * 1000 },
-      version: version === 0 ? undefined : version,
-      bookmarks: query.get('allowWatchBookmarks') === 'true',
-      render: wantsTable(request) ? render : undefined,
+      kind,
+      namespace,
+      matches,
+      version: since,
+      bookmarks,
+      timeoutMs,
+      render: table ? render : undefined,
     };
     serveWatch(this.#cluster.store, asked, response);
     return undefined;
@@ -226,18 +227,17 @@ export class ApiServer {
     call.dryRun = dryRun;
     if (call.verb === 'deletecollection') {
       const page = listPage(store, kind, namespace, call.query);
-      for (const { object } of page.entries)
+      for (const { object } of page.entries) {
         resources.remove({ ...target, name: object.metadata.name }, preconditions, dryRun);
+      }
       return { code: 200, body: encodeList(kind, page) };
     }
     const object = resources.remove(target, preconditions, dryRun);
     if (kind.returnsDeleted) return { code: 200, body: object };
     const { name, uid } = object.metadata;
     const details = { name, group: kind.group || undefined, kind: kind.plural, uid };
-    return {
-      code: 200,
-      body: { kind: 'Status', apiVersion: 'v1', metadata: {}, status: 'Success', details },
-    };
+    const body = { kind: 'Status', apiVersion: 'v1', metadata: {}, status: 'Success', details };
+    return { code: 200, body };
   }
 
   async #token({ call, request }: Exchange, target: Target): Promise<Answer> {
@@ -281,9 +281,6 @@ function wantsTable(request: IncomingMessage): boolean {
     if (as === 'as=Table' && parameters.includes('v=v1')) return true;
     if (!as && ['application/json', 'application/*', '*/*'].includes(type)) return false;
   }
-  throw new StatusError(
-    406,
-    'NotAcceptable',
-    'only the following media types are accepted: application/json',
-  );
+  const message = 'only the following media types are accepted: application/json';
+  throw new StatusError(406, 'NotAcceptable', message);
 }

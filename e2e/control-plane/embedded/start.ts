@@ -13,7 +13,7 @@ import {
   type TokenOptions,
   type User,
 } from '../control-plane.ts';
-import { kubeconfigYaml } from '../kubeconfig.ts';
+import { type Credentials, kubeconfigYaml } from '../kubeconfig.ts';
 import { freePorts } from '../ports.ts';
 import { KUBERNETES_VERSION } from '../versions.ts';
 import { Ward } from '../ward.ts';
@@ -21,17 +21,17 @@ import { Cluster } from './cluster.ts';
 import { Identities } from './identity.ts';
 import { ApiServer } from './server.ts';
 
-/** A Kubernetes API in this process, for instant start and fast tests; what it does is a closed table (see README.md). */
+const HOSTS = ['127.0.0.1', 'localhost', 'kubernetes', 'kubernetes.default', 'kubernetes.default.svc'];
+
+/** A Kubernetes API in this process, for instant start and fast tests; what it does is a closed table (README.md). */
 export async function startEmbedded(options: StartOptions = {}): Promise<ControlPlane> {
   const { folder, signal, version = KUBERNETES_VERSION, log = () => undefined } = options;
   signal?.throwIfAborted();
-  if (folder) {
-    await mkdir(folder, { recursive: true, mode: 0o700 });
-    if ((await readdir(folder)).length > 0)
-      throw new Error(`the folder for the control plane is not empty: ${folder}`);
-  }
+  if (folder) await requireEmpty(folder);
+  const ca = await createAuthority('meshkit control plane');
+  const server = await issueServer(ca, { commonName: 'kube-apiserver', hosts: HOSTS });
   const [port = 0] = await freePorts(1);
-  const plane = new EmbeddedControlPlane(await Ward.create(folder), port, version);
+  const plane = new EmbeddedControlPlane({ ward: await Ward.create(folder), port, version, ca, server });
   try {
     await plane.launch();
     signal?.throwIfAborted();
@@ -43,85 +43,77 @@ export async function startEmbedded(options: StartOptions = {}): Promise<Control
   return plane;
 }
 
+async function requireEmpty(folder: string): Promise<void> {
+  await mkdir(folder, { recursive: true, mode: 0o700 });
+  const found = await readdir(folder);
+  if (found.length > 0) throw new Error(`the folder for the control plane is not empty: ${folder}`);
+}
+
+interface PlaneParts {
+  ward: Ward;
+  port: number;
+  version: string;
+  ca: KeyedCertificate;
+  server: KeyedCertificate;
+}
+
 class EmbeddedControlPlane implements ControlPlane {
   readonly kind = 'embedded';
   readonly version: string;
   readonly url: string;
   readonly folder: string;
-  readonly #ward: Ward;
-  readonly #port: number;
-  readonly #authority = createAuthority('meshkit control plane');
-  readonly #certificate: KeyedCertificate;
+  readonly #parts: PlaneParts;
   readonly #adminToken = randomBytes(24).toString('hex');
   readonly #cluster = new Cluster();
-  readonly #identities: Identities;
+  readonly #identities = new Identities(this.#cluster.store, this.#adminToken);
   readonly #api: ApiServer;
   #server: Server | undefined;
   #stopped: Promise<void> | undefined;
 
-  constructor(ward: Ward, port: number, version: string) {
-    this.version = version;
-    this.url = `https://127.0.0.1:${port}`;
-    this.folder = ward.folder;
-    this.#ward = ward;
-    this.#port = port;
-    const hosts = ['127.0.0.1', 'localhost', 'kubernetes', 'kubernetes.default', 'kubernetes.default.svc'];
-    this.#certificate = issueServer(this.#authority, { commonName: 'kube-apiserver', hosts });
-    this.#identities = new Identities(this.#cluster.store, this.#adminToken);
-    this.#api = new ApiServer(this.#cluster, this.#identities, version);
+  constructor(parts: PlaneParts) {
+    this.version = parts.version;
+    this.url = `https://127.0.0.1:${parts.port}`;
+    this.folder = parts.ward.folder;
+    this.#parts = parts;
+    this.#api = new ApiServer(this.#cluster, this.#identities, parts.version);
   }
 
   async launch(): Promise<void> {
     const { caCert, caKey, adminKubeconfig } = planeFiles(this.folder);
-    const mode = 0o600;
-    await Promise.all([
-      writeFile(caCert, this.#authority.cert, { mode }),
-      writeFile(caKey, this.#authority.key, { mode }),
-      writeFile(adminKubeconfig, await this.kubeconfig(), { mode }),
-      this.#listen(),
-    ]);
+    const { ca } = this.#parts;
+    const files = { [caCert]: ca.cert, [caKey]: ca.key, [adminKubeconfig]: await this.kubeconfig() };
+    const writes = Object.entries(files).map(([path, text]) => writeFile(path, text, { mode: 0o600 }));
+    await Promise.all([...writes, this.#listen()]);
   }
 
   async kubeconfig(user: User | 'admin' = 'admin'): Promise<string> {
-    const name = user === 'admin' ? user : user.name;
-    const credentials = user === 'admin' ? { token: this.#adminToken } : issueClient(this.#authority, user);
-    return kubeconfigYaml({ server: this.url, ca: this.#authority.cert, user: name, credentials });
+    if (user === 'admin') return this.#kubeconfig(user, { token: this.#adminToken });
+    return this.#kubeconfig(user.name, await issueClient(this.#parts.ca, user));
   }
 
-  async serviceAccountKubeconfig(
-    namespace: string,
-    name: string,
-    options: TokenOptions = {},
-  ): Promise<string> {
+  async serviceAccountKubeconfig(namespace: string, name: string, options?: TokenOptions): Promise<string> {
     const account = this.#cluster.store.get('serviceaccounts.', `${namespace}/${name}`);
-    if (!account)
-      throw new Error(
-        `no token for ServiceAccount ${namespace}/${name}: serviceaccounts "${name}" not found`,
-      );
-    const { status } = this.#identities.issue(account.object, { spec: options }) as {
-      status: { token: string };
-    };
-    const user = `system:serviceaccount:${namespace}:${name}`;
-    return kubeconfigYaml({
-      server: this.url,
-      ca: this.#authority.cert,
-      user,
-      credentials: status,
-      namespace,
-    });
+    const missing = `no token for ServiceAccount ${namespace}/${name}: serviceaccounts "${name}" not found`;
+    if (!account) throw new Error(missing);
+    const { status } = this.#identities.issue(account.object, { spec: options ?? {} });
+    const { token } = status as { token: string };
+    return this.#kubeconfig(`system:serviceaccount:${namespace}:${name}`, { token }, namespace);
+  }
+
+  #kubeconfig(user: string, credentials: Credentials, namespace?: string): string {
+    return kubeconfigYaml({ server: this.url, ca: this.#parts.ca.cert, user, credentials, namespace });
   }
 
   async serverCertificate(options: {
     commonName: string;
     hosts: readonly string[];
   }): Promise<ServerCertificate> {
-    return { ...issueServer(this.#authority, options), ca: this.#authority.cert };
+    const { ca } = this.#parts;
+    return { ...(await issueServer(ca, options)), ca: ca.cert };
   }
 
   async compactEtcd(): Promise<void> {
     this.#cluster.store.compact();
-    // Open watches end on the real plane too, where kube-apiserver has to restart in order to forget.
-    this.#server?.closeAllConnections();
   }
 
   async restart(options: { downMs?: number } = {}): Promise<void> {
@@ -142,25 +134,17 @@ class EmbeddedControlPlane implements ControlPlane {
   async #end(): Promise<void> {
     this.#cluster.stop();
     await this.#close();
-    await this.#ward.release();
+    await this.#parts.ward.release();
   }
 
   async #listen(): Promise<void> {
-    const { cert, key } = this.#certificate;
-    const server = createServer(
-      // A certificate of another CA is answered by 401, not by a broken handshake.
-      {
-        cert,
-        key,
-        ca: this.#authority.cert,
-        requestCert: true,
-        rejectUnauthorized: false,
-        keepAliveTimeout: 90_000,
-      },
-      (request, response) => void this.#api.handle(request, response),
-    );
+    const { ca, server: pair, port } = this.#parts;
+    // A certificate of another CA is answered by 401, not by a broken handshake.
+    const clients = { requestCert: true, rejectUnauthorized: false };
+    const options = { ...pair, ca: ca.cert, ...clients, keepAliveTimeout: 90_000 };
+    const server = createServer(options, (request, response) => void this.#api.handle(request, response));
     this.#server = server;
-    server.listen(this.#port, '127.0.0.1');
+    server.listen(port, '127.0.0.1');
     await once(server, 'listening');
   }
 

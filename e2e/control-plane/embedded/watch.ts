@@ -47,15 +47,16 @@ export function serveWatch(store: Store, request: WatchRequest, answer: ServerRe
     if (namespace !== '' && entry.object.metadata.namespace !== namespace) return;
     const is = type !== 'DELETED' && matches(entry.object);
     const was = previous !== undefined && matches(previous.object);
-    if (is && was === (type === 'MODIFIED') && !render) {
+    const seen = is ? (was ? 'MODIFIED' : 'ADDED') : was ? 'DELETED' : undefined;
+    if (seen === type && !render) {
       change.line ??= Buffer.from(`{"type":"${type}","object":${entry.json}}\n`);
       write(change.line);
-    } else if (is) {
-      sendObject(was ? 'MODIFIED' : 'ADDED', entry.object);
-    } else if (was) {
+    } else if (seen && is) {
+      sendObject(seen, entry.object);
+    } else if (seen && previous) {
       // The last state that matched, under the version at which it no longer did.
       const metadata = { ...previous.object.metadata, resourceVersion: String(entry.version) };
-      sendObject('DELETED', { ...previous.object, metadata });
+      sendObject(seen, { ...previous.object, metadata });
     }
   };
 
@@ -74,13 +75,20 @@ export function serveWatch(store: Store, request: WatchRequest, answer: ServerRe
     answer.end();
     return;
   }
-  const timers = [setTimeout(() => answer.end(), timeoutMs)];
+  const timers = [setTimeout(finish, timeoutMs)];
   if (request.bookmarks) timers.push(setInterval(bookmark, BOOKMARK_EVERY_MS));
   if (request.bookmarks && timeoutMs > LAST_BOOKMARK_MS) {
     timers.push(setTimeout(bookmark, timeoutMs - LAST_BOOKMARK_MS));
   }
-  answer.once('close', () => {
+  answer.once('close', release);
+
+  function release(): void {
     store.unfollow(kind.bucket, onChange);
     for (const timer of timers) clearTimeout(timer);
-  });
+  }
+  /** Lets go of the store first: an answer that was ended takes no more events, and closes some time later. */
+  function finish(): void {
+    release();
+    answer.end();
+  }
 }
