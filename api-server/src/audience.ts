@@ -17,6 +17,8 @@ export interface World {
   lineage(): string;
   /** Monotonic milliseconds. */
   now(): number;
+  /** Rows of a snapshot, or changes of a replay, that are encoded and written together. */
+  readonly lot: number;
 }
 
 /** Every shard that passes, at one point. */
@@ -30,8 +32,6 @@ interface Snapshot {
 }
 
 const NOTHING: Writes = { parts: [], messages: 0 };
-/** Rows of a snapshot, and changes of a replay, that are encoded and written together. */
-const LOT = 50;
 /** Streams that start within this time share one snapshot, and are then told what happened since. */
 const SNAPSHOT_SHARED_MS = 1_000;
 
@@ -104,8 +104,9 @@ export class Audience {
 
   /** The end of the lot of changes after that number: fixed places, so that streams which resume share lots. */
   lotAfter(number: number): number {
-    const end = (Math.floor(number / LOT) + 1) * LOT;
-    return Math.min(end, this.#world.timeline.ring.last);
+    const { lot, timeline } = this.#world;
+    const end = (Math.floor(number / lot) + 1) * lot;
+    return Math.min(end, timeline.ring.last);
   }
 
   /**
@@ -114,7 +115,8 @@ export class Audience {
    * `atEnd` is called just before the last lot is yielded.
    */
   *folded(from: number, to: number, atEnd: () => void): Generator<Writes> {
-    const { ring } = this.#world.timeline;
+    const { lot, timeline } = this.#world;
+    const { ring } = timeline;
     const all: Change[] = [];
     for (let number = from + 1; number <= to; number += 1) all.push(ring.at(number)!.change);
     const [start, end] = [this.tokenAt(from), this.tokenAfter(ring.markAt(to)!)];
@@ -125,10 +127,9 @@ export class Audience {
     const last = messages.at(-1);
     if (last) last.token = end;
     else atEnd();
-    for (let at = 0; at < messages.length; at += LOT) {
-      const lot = messages.slice(at, at + LOT);
-      if (at + LOT >= messages.length) atEnd();
-      yield this.#joined(lot.map((message) => this.encoding.encode(message)));
+    for (let at = 0; at < messages.length; at += lot) {
+      if (at + lot >= messages.length) atEnd();
+      yield this.#joined(messages.slice(at, at + lot).map((message) => this.encoding.encode(message)));
     }
   }
 
@@ -137,15 +138,15 @@ export class Audience {
    * yielded after which the stream may be resumed.
    */
   *snapshot(reason: ResetReason | undefined, atEnd: (number: number) => void): Generator<Writes> {
-    const { cache } = this.#world;
+    const { cache, lot } = this.#world;
     const { id, records, mark, number } = this.#takeSnapshot();
     const { position } = mark;
     const token = this.#seal(mark, true);
     const lineage = this.#world.lineage();
     yield this.encode({ type: 'snapshot-begin', position, lineage, reason, token });
-    for (let at = 0; at < records.length; at += LOT) {
+    for (let at = 0; at < records.length; at += lot) {
       yield cache.get(`${this.#id} snapshot ${id} ${at}`, () => {
-        const rows = records.slice(at, at + LOT);
+        const rows = records.slice(at, at + lot);
         const row = (current: ShardAssignment): ShardMessage => {
           return { type: 'shard', event: 'ADDED', position, current, token };
         };

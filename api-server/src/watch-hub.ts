@@ -26,10 +26,18 @@ export interface WatchHubOptions extends StartOptions {
   log: Log;
   registry: Registry;
   limits: WatchLimits;
+  /** Absent: as measured to be good. */
+  pace?: WatchPace;
 }
 
-/** So many streams are written to before other work of the process gets its turn. */
-const TURN = 500;
+export interface WatchPace {
+  /** So many streams are written to before other work of the process gets its turn. */
+  turn: number;
+  /** So many rows of a snapshot, or changes of a replay, are encoded and written together. */
+  lot: number;
+}
+
+const PACE: WatchPace = { turn: 500, lot: 50 };
 const TICK_MS = 1_000;
 /** Idle audiences get a bookmark this often; a tick less than the promised 10 s. */
 const BOOKMARK_MS = 9_000;
@@ -54,6 +62,7 @@ export class WatchHub implements StreamOwner {
   readonly #start: WatchStart;
   readonly #metrics: WatchMetrics;
   readonly #world: World;
+  readonly #turn: number;
   /** By encoding, then by digest of the filter. */
   readonly #audiences = new Map<Encoding, Map<string, Audience>>();
   #audiencesMade = 0;
@@ -74,7 +83,9 @@ export class WatchHub implements StreamOwner {
     this.timeline = options.timeline;
     this.#start = new WatchStart(options);
     const { timeline, lineage } = options;
-    this.#world = { timeline, cache: new ByteCache(CACHE_BYTES), lineage, now: () => this.now() };
+    const { turn, lot } = options.pace ?? PACE;
+    this.#turn = turn;
+    this.#world = { timeline, cache: new ByteCache(CACHE_BYTES), lineage, now: () => this.now(), lot };
     this.#metrics = new WatchMetrics(options.registry, {
       streams: () => this.#streamsByEncoding(),
       ring: () => this.#ringFigures(),
@@ -148,7 +159,7 @@ export class WatchHub implements StreamOwner {
       for (const stream of audience.streams) {
         stream.goAway(Math.round(this.#options.random() * RECONNECT_WITHIN_MS));
         written += 1;
-        if (written % TURN === 0) await nextTurn();
+        if (written % this.#turn === 0) await nextTurn();
       }
     }
   }
@@ -200,7 +211,7 @@ export class WatchHub implements StreamOwner {
       for (const stream of parked) {
         stream.pump();
         pumped += 1;
-        if (pumped % (TURN / 10) === 0) await nextTurn();
+        if (pumped % Math.ceil(this.#turn / 10) === 0) await nextTurn();
       }
       if (this.#cursor === timeline.ring.last && this.#restarts === timeline.restarts) return;
       await this.#pass(this.#cursor, timeline.ring.last);
@@ -227,13 +238,13 @@ export class WatchHub implements StreamOwner {
       for (const stream of audience.live) {
         messages += stream.tell(from, to, writes);
         written += 1;
-        if (written % TURN !== 0) continue;
+        if (written % this.#turn !== 0) continue;
         this.#metrics.delivery.observe((this.now() - arrivedAt) / 1_000);
         await nextTurn();
       }
       this.#metrics.count(audience.encoding.name, messages);
     }
-    if (written % TURN !== 0) this.#metrics.delivery.observe((this.now() - arrivedAt) / 1_000);
+    if (written % this.#turn !== 0) this.#metrics.delivery.observe((this.now() - arrivedAt) / 1_000);
     this.#metrics.changes.inc(to - from);
     this.#cursor = to;
   }
@@ -289,7 +300,7 @@ export class WatchHub implements StreamOwner {
         for (const stream of live) {
           messages += stream.say(bookmark, upTo);
           written += 1;
-          if (written % TURN === 0) await nextTurn();
+          if (written % this.#turn === 0) await nextTurn();
         }
         this.#metrics.count(encoding.name, messages);
       }
@@ -298,7 +309,7 @@ export class WatchHub implements StreamOwner {
       for (const stream of streams) {
         stream.beat(encoding.heartbeat);
         written += 1;
-        if (written % TURN === 0) await nextTurn();
+        if (written % this.#turn === 0) await nextTurn();
       }
     }
   }

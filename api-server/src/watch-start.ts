@@ -42,17 +42,17 @@ export class WatchStart {
     };
     const token = openResumeToken(filter, resumeToken);
     if (token.lineage !== lineage()) return reset('lineageChanged');
-    if (token.snapshot) return { kind: 'snapshot', reason: 'snapshotInterrupted', reset: false };
     if (comparePoints(token, timeline.head) > 0) {
       if (!(await this.#exists(token.position))) return reset('lineageChanged');
       // What was not a change of any shard may lie in between: the state is what counts.
-      if (token.anchor === timeline.head.anchor) return { kind: 'ahead', mark: token };
+      if (!token.snapshot && token.anchor === timeline.head.anchor) return { kind: 'ahead', mark: token };
       if (!(await this.#options.waitFor(token.position))) {
         throw new ShardError('unavailable', 'this server has not caught up with the token yet; try again', {
           reason: 'behindToken',
         });
       }
     }
+    if (token.snapshot) return { kind: 'snapshot', reason: 'snapshotInterrupted', reset: false };
     return this.#inRing(token) ?? reset(this.#isBeforeRing(token) ? 'expired' : 'lineageChanged');
   }
 

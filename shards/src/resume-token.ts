@@ -2,7 +2,7 @@ import type { Point } from './change.ts';
 import { filterDigest } from './cursor.ts';
 import { ShardError } from './errors.ts';
 import type { ShardFilter } from './repository.ts';
-import { openToken, sealToken } from './token.ts';
+import { openToken, sealToken, tokenInvalid } from './token.ts';
 
 const KIND = 'resume';
 const NAME = 'resumeToken';
@@ -31,6 +31,7 @@ export function sealResumeToken(
 export function openResumeToken(filter: ShardFilter, token: string): ResumePoint {
   const fields = openToken(KIND, token, NAME);
   const [bound, lineage = '', position = '', ordinal = '', anchor = '', snapshot] = fields;
+  if (!/^\d{1,40}$/.test(position) || !/^\d{1,15}$/.test(ordinal)) throw tokenInvalid(NAME, 'is damaged');
   if (bound !== filterDigest(filter)) {
     const detail = 'belongs to a list or watch with other filters';
     throw new ShardError(

@@ -20,10 +20,7 @@ export function sealToken(kind: string, fields: readonly string[]): string {
 
 /** The fields of `sealToken`. Throws `tokenInvalid`, with what to do about it. */
 export function openToken(kind: string, token: string, name: string): string[] {
-  const refuse = (problem: string) =>
-    new ShardError('tokenInvalid', `${name} ${problem}; start again without it`, {
-      errors: [{ pointer: `/query/${name}`, detail: problem }],
-    });
+  const refuse = (problem: string) => tokenInvalid(name, problem);
   const bytes = token.length <= MAX_LENGTH ? decode(token) : undefined;
   if (!bytes || bytes.length <= 1 + CHECKSUM_BYTES) throw refuse('is not one that this API handed out');
   if (bytes[0] !== VERSION) throw refuse('is of a version that this server does not know');
@@ -32,9 +29,27 @@ export function openToken(kind: string, token: string, name: string): string[] {
   if (!bytes.subarray(-CHECKSUM_BYTES).every((byte, at) => byte === expected[at])) {
     throw refuse('is damaged');
   }
-  const [found, ...fields] = JSON.parse(new TextDecoder().decode(sealed.subarray(1))) as string[];
+  const [found, ...fields] = textsOf(new TextDecoder().decode(sealed.subarray(1)));
   if (found !== kind) throw refuse('is a token of another kind');
   return fields;
+}
+
+/** None when the JSON is not a list of texts: anybody can compute the checksum. */
+function textsOf(json: string): string[] {
+  try {
+    const parsed: unknown = JSON.parse(json);
+    return Array.isArray(parsed) && parsed.every((item) => typeof item === 'string') ? parsed : [];
+  } catch (error) {
+    if (error instanceof SyntaxError) return [];
+    throw error;
+  }
+}
+
+/** `name`: of the query parameter. */
+export function tokenInvalid(name: string, problem: string): ShardError {
+  return new ShardError('tokenInvalid', `${name} ${problem}; start again without it`, {
+    errors: [{ pointer: `/query/${name}`, detail: problem }],
+  });
 }
 
 /** By btoa and atob: the `toBase64` of typed arrays is newer than the oldest Node that we run on. */

@@ -1,0 +1,388 @@
+import { setImmediate as turn } from 'node:timers/promises';
+import { silentLog } from '@meshkit/crds/log';
+import { ManualClock } from '@meshkit/crds/manual-clock';
+import type { ReflectorEvent } from '@meshkit/crds/reflector';
+import { ShardError } from '@meshkit/shards/errors';
+import { shardMatches } from '@meshkit/shards/filter';
+import { API_VERSION, compareVersions, type ShardAssignment } from '@meshkit/shards/records';
+import type { ShardFilter } from '@meshkit/shards/repository';
+import { served } from '@meshkit/shards/shard-view';
+import type { Encoding, Watch, WatchMessage, WatchRequest, WatchSink } from '@meshkit/shards/watch';
+import { Registry } from 'prom-client';
+import { Timeline } from '../src/timeline.ts';
+import { WatchHub, type WatchLimits } from '../src/watch-hub.ts';
+
+/** The state of shards: key -> what is served. */
+type State = Map<string, string>;
+
+const text = (record: ShardAssignment) => JSON.stringify(served(record));
+export const keyOf = ({ metadata }: ShardAssignment) => `${metadata.namespace}/${metadata.name}`;
+
+/** A cluster: the truth, and the history of it. */
+export class Cluster {
+  readonly shards = new Map<string, ShardAssignment>();
+  /** Every state that ever was, by position; more than one where history was cut. */
+  readonly #history = new Map<string, Map<string, ShardAssignment>[]>();
+  /** The positions of the history that counts. */
+  #line: string[] = [];
+  #position = 100;
+  #uids = 0;
+  readonly followers: Replica[] = [];
+
+  constructor() {
+    this.#remember();
+  }
+
+  get position(): string {
+    return String(this.#position);
+  }
+
+  /** Creates the shard, or moves it to another owner. */
+  write(key: string, owner: string, step = 1): void {
+    this.#position += step;
+    const known = this.shards.get(key);
+    const [namespace = '', name = ''] = key.split('/');
+    const version = (known?.status?.version ?? 0) + 1;
+    this.#uids += known ? 0 : 1;
+    const record: ShardAssignment = {
+      apiVersion: API_VERSION,
+      kind: 'ShardAssignment',
+      metadata: {
+        namespace,
+        name,
+        uid: known?.metadata.uid ?? `uid-${this.#uids}`,
+        resourceVersion: this.position,
+        generation: 1,
+      },
+      spec: { shardSet: 'orders', shardId: name.slice('orders.'.length) },
+      status: { phase: 'Active', owner, epoch: version, version },
+    };
+    this.shards.set(key, record);
+    this.#tell({ type: known ? 'MODIFIED' : 'ADDED', object: record });
+  }
+
+  /** A change of nothing that is served. */
+  annotate(key: string): void {
+    const known = this.shards.get(key);
+    if (!known) return;
+    this.#position += 1;
+    const metadata = {
+      ...known.metadata,
+      resourceVersion: this.position,
+      annotations: { at: this.position },
+    };
+    const record = { ...known, metadata };
+    this.shards.set(key, record);
+    this.#tell({ type: 'MODIFIED', object: record });
+  }
+
+  remove(key: string): void {
+    const known = this.shards.get(key);
+    if (!known) return;
+    this.#position += 1;
+    this.shards.delete(key);
+    const object = { ...known, metadata: { ...known.metadata, resourceVersion: this.position } };
+    this.#tell({ type: 'DELETED', object });
+  }
+
+  /** Something else in the cluster changes. */
+  pass(step: number): void {
+    this.#position += step;
+    this.#tell({ type: 'BOOKMARK', resourceVersion: this.position });
+  }
+
+  /** etcd is restored to the state of some steps ago, and every replica finds out. */
+  restore(back: number): void {
+    this.#line.splice(Math.max(1, this.#line.length - back));
+    const to = this.#line.at(-1)!;
+    const state = this.#history.get(to)!.at(-1)!;
+    this.#position = Number(to);
+    this.shards.clear();
+    for (const [key, record] of state) this.shards.set(key, record);
+    for (const follower of this.followers) follower.relist();
+  }
+
+  listed(): ReflectorEvent<ShardAssignment> {
+    return { type: 'REPLACED', items: [...this.shards.values()], resourceVersion: this.position };
+  }
+
+  /** Whether a client that holds this may be at that position; true for positions that nobody remembers. */
+  wasSo(position: string, filter: ShardFilter, state: State): boolean {
+    const known = this.#history.get(position);
+    return !known || known.some((shards) => same(seen(filter, shards.values()), state));
+  }
+
+  #tell(event: ReflectorEvent<ShardAssignment>): void {
+    this.#remember();
+    for (const follower of this.followers) follower.pending.push(event);
+  }
+
+  #remember(): void {
+    const states = this.#history.get(this.position) ?? [];
+    this.#history.set(this.position, [...states, new Map(this.shards)]);
+    this.#line.push(this.position);
+  }
+}
+
+export function seen(filter: ShardFilter, records: Iterable<ShardAssignment>): State {
+  const passing = [...records].filter((record) => shardMatches(filter, record));
+  return new Map(passing.map((record) => [keyOf(record), text(record)]));
+}
+
+export function same(a: State, b: State): boolean {
+  return a.size === b.size && [...a].every(([key, value]) => b.get(key) === value);
+}
+
+/** An API server that hears of the cluster in its own time. */
+export class Replica {
+  readonly pending: ReflectorEvent<ShardAssignment>[] = [];
+  readonly cluster: Cluster;
+  readonly clock: ManualClock;
+  readonly #ringSize: number;
+  readonly #limits: WatchLimits;
+  timeline!: Timeline;
+  hub!: WatchHub;
+  #stop = new AbortController();
+  #running: Promise<void> = Promise.resolve();
+
+  constructor(
+    cluster: Cluster,
+    ringSize: number,
+    limits: WatchLimits = { streams: 100, streamsPerCaller: 100 },
+  ) {
+    this.cluster = cluster;
+    this.#ringSize = ringSize;
+    this.#limits = limits;
+    this.clock = new ManualClock();
+    cluster.followers.push(this);
+    this.start();
+  }
+
+  start(): void {
+    const { clock, cluster } = this;
+    const limits = { changes: this.#ringSize, bytes: 1 << 30 };
+    const timeline = new Timeline(limits, () => clock.monotonic());
+    this.timeline = timeline;
+    this.hub = new WatchHub({
+      timeline,
+      lineage: () => 'lineage',
+      newest: async () => cluster.position,
+      waitFor: async (position) => compareVersions(position, timeline.position) <= 0,
+      clock,
+      random: () => 0.5,
+      log: { ...silentLog, error: (fields) => this.errors.push(fields.err) },
+      registry: new Registry(),
+      limits: this.#limits,
+      // Other things happen after every stream, and hardly anything fits into a lot.
+      pace: { turn: 1, lot: 2 },
+    });
+    this.#stop = new AbortController();
+    this.#running = this.hub.run(this.#stop.signal);
+    this.relist();
+  }
+
+  readonly errors: unknown[] = [];
+
+  /** Hears of the next events. */
+  hear(count: number): void {
+    for (const event of this.pending.splice(0, count)) {
+      this.timeline.apply(event);
+      this.hub.changed();
+    }
+  }
+
+  /** What has not been heard is lost; a list takes its place. */
+  relist(): void {
+    this.pending.length = 0;
+    this.timeline.apply(this.cluster.listed());
+    this.hub.changed();
+  }
+
+  async restart(): Promise<void> {
+    await this.hub.drain();
+    await this.stop();
+    this.start();
+  }
+
+  async stop(): Promise<void> {
+    this.#stop.abort();
+    await this.#running;
+  }
+}
+
+/** Bytes stand for messages. */
+class TestEncoding implements Encoding {
+  readonly name = 'test';
+  readonly #messages = new WeakMap<Uint8Array, WatchMessage>();
+
+  encode(message: WatchMessage): Uint8Array {
+    const bytes = new Uint8Array(1);
+    this.#messages.set(bytes, message);
+    return bytes;
+  }
+
+  decode(bytes: Uint8Array): WatchMessage {
+    return this.#messages.get(bytes)!;
+  }
+}
+
+export const testEncoding = new TestEncoding();
+
+/** A client, its network, and what it makes of what it hears; throws when it hears what must not be. */
+export class Client {
+  readonly cluster: Cluster;
+  readonly request: WatchRequest;
+  /** What it has, once it is complete. */
+  state: State = new Map();
+  /** Has heard a snapshot to its end, or goes on from something it has. */
+  complete = false;
+  token: string | undefined;
+  error: ShardError | undefined;
+  open = false;
+  resets: string[] = [];
+  heard: WatchMessage[] = [];
+  #snapshot: State | undefined;
+  #position = '0';
+  #queue: Uint8Array[] = [];
+  #resume: (() => void) | undefined;
+  #watch: Watch | undefined;
+  #goingAway = false;
+
+  constructor(cluster: Cluster, request: WatchRequest) {
+    this.cluster = cluster;
+    this.request = request;
+    this.token = request.resumeToken;
+  }
+
+  get backlog(): number {
+    return this.#queue.length;
+  }
+
+  /** False when the server refused, to be asked again. */
+  async connect(replica: Replica, limit: number): Promise<boolean> {
+    this.error = undefined;
+    this.#snapshot = undefined;
+    const client = this;
+    const queue: Uint8Array[] = [];
+    this.#queue = queue;
+    this.#goingAway = false;
+    let ended = false;
+    const fresh = () => {
+      if (ended) throw new Error('the sink was used after its end');
+    };
+    const sink: WatchSink = {
+      encoding: testEncoding,
+      limit,
+      get backlog() {
+        return queue.length;
+      },
+      write(bytes) {
+        fresh();
+        queue.push(bytes);
+      },
+      onDrain(resume) {
+        fresh();
+        client.#resume = resume;
+      },
+      end(error) {
+        fresh();
+        ended = true;
+        if (client.#queue === queue) {
+          client.error = error;
+          client.open = false;
+        }
+      },
+    };
+    const caller = { key: 'client', check: async () => undefined };
+    try {
+      this.open = true;
+      this.#watch = await replica.hub.watch({ ...this.request, resumeToken: this.token }, sink, caller);
+      return true;
+    } catch (error) {
+      if (!(error instanceof ShardError)) throw error;
+      this.open = false;
+      this.error = error;
+      return false;
+    }
+  }
+
+  /** The network delivers. */
+  take(count: number): void {
+    for (const bytes of this.#queue.splice(0, count)) this.#hear(testEncoding.decode(bytes));
+    const resume = this.#resume;
+    if (this.#queue.length > 0 || !resume || !this.open) return;
+    this.#resume = undefined;
+    resume();
+  }
+
+  /** The connection breaks; what was under way is lost. */
+  cut(): void {
+    if (this.open) this.#watch?.close();
+    this.open = false;
+    this.#queue = [];
+    this.#resume = undefined;
+  }
+
+  #hear(message: WatchMessage): void {
+    this.heard.push(message);
+    if (this.#goingAway) throw new Error(`${message.type} after goaway`);
+    this.token = message.token;
+    if (message.type === 'reset') {
+      this.resets.push(message.reason);
+      this.#position = '0';
+      this.complete = false;
+    }
+    if ('position' in message) {
+      if (compareVersions(message.position, this.#position) < 0) {
+        throw new Error(`went back from ${this.#position} to ${message.position}`);
+      }
+      this.#position = message.position;
+    }
+    if (message.type === 'goaway') this.#goingAway = true;
+    else if (message.type === 'snapshot-begin') this.#snapshot = new Map();
+    else if (message.type === 'shard') this.#shard(message);
+    else if (message.type === 'snapshot-end') {
+      if (!this.#snapshot) throw new Error('the end of no snapshot');
+      this.state = this.#snapshot;
+      this.#snapshot = undefined;
+      this.complete = true;
+      this.#check(message.position);
+    } else if (message.type === 'bookmark') {
+      if (this.#snapshot) throw new Error('a bookmark inside a snapshot');
+      if (this.heard.length > 1) this.#check(message.position);
+    }
+  }
+
+  #shard(message: WatchMessage & { type: 'shard' }): void {
+    const { event, cause, current, previous } = message;
+    const key = keyOf((current ?? previous)!);
+    if (this.#snapshot) {
+      if (event !== 'ADDED' || !current || previous) throw new Error('only rows belong into a snapshot');
+      if (this.#snapshot.has(key)) throw new Error(`${key} twice in a snapshot`);
+      this.#snapshot.set(key, text(current));
+      return;
+    }
+    const known = this.state.get(key);
+    const expected = event === 'ADDED' ? undefined : text(previous!);
+    // Folded changes may be repeated after a cut, and a watch from now on knows only what it has heard.
+    const isExact = this.complete && !this.request.allowCoalescing;
+    if (isExact && known !== expected) {
+      throw new Error(`${event} ${key} at ${message.position}: had ${known}, expected ${expected}`);
+    }
+    if (event === 'DELETED') {
+      if ((cause === 'filter') !== (current !== undefined)) throw new Error('a cause that is none');
+      this.state.delete(key);
+    } else this.state.set(key, text(current!));
+  }
+
+  #check(position: string): void {
+    if (this.complete && !this.cluster.wasSo(position, this.request.filter, this.state)) {
+      throw new Error(`at ${position} the client has ${[...this.state.values()].join(' ')}`);
+    }
+  }
+}
+
+/** Lets everything that can run, run. */
+export async function settle(turns = 30): Promise<void> {
+  for (let at = 0; at < turns; at += 1) await turn();
+}
