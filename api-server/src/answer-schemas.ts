@@ -1,8 +1,11 @@
+import type { ChangeHistory } from '@meshkit/shards/change';
 import { ERRORS, type ErrorCode } from '@meshkit/shards/errors';
 import { PHASES } from '@meshkit/shards/filter';
 import type { Problem } from '@meshkit/shards/problem';
 import type { NodeView, ShardView } from '@meshkit/shards/shard-view';
+import type { ResetReason } from '@meshkit/shards/watch';
 import { z } from 'zod';
+import type { Transport } from './operation.ts';
 
 /** What the API answers, for its document and its tests; the compiler holds the schemas to the views' interfaces. */
 
@@ -112,3 +115,82 @@ export const problemSchema = z
   })
   .describe('RFC 9457; further members by code, see docs/errors.md.')
   .meta({ id: 'Problem' }) satisfies z.ZodType<Problem>;
+
+const transport = z
+  .strictObject({
+    negotiated: z.string(),
+    requested: z.string(),
+    downgraded: z.boolean(),
+    reason: z.string().optional().describe('Why, as the client said; only when downgraded.'),
+  })
+  .describe('How the stream travels.')
+  .meta({ id: 'Transport' }) satisfies z.ZodType<Transport>;
+
+const resetReason = z.enum([
+  'expired',
+  'lineageChanged',
+  'snapshotInterrupted',
+]) satisfies z.ZodType<ResetReason>;
+
+/** What is in `data` of each event of a watch, as JSON. */
+export const watchDataSchemas = {
+  'snapshot-begin': z
+    .strictObject({ position, lineage: z.string(), reason: resetReason.optional(), transport })
+    .describe('A `shard` follows for each that passes; drop all others at `snapshot-end`.')
+    .meta({ id: 'SnapshotBegin' }),
+  shard: z
+    .strictObject({
+      type: z.enum(['ADDED', 'MODIFIED', 'DELETED']),
+      cause: z
+        .enum(['filter'])
+        .optional()
+        .describe('With DELETED: it still exists, but does not pass any more.'),
+      position,
+      current: shardSchema.optional(),
+      previous: shardSchema.optional(),
+      history: z
+        .strictObject({
+          actor: z
+            .strictObject({ kind: z.enum(['User', 'FieldManager', 'Operator']), name: z.string() })
+            .optional(),
+          reason: z.string().optional(),
+          changeTicket: z.string().optional(),
+          previousOwner: z.string().optional(),
+        })
+        .optional()
+        .describe('Absent in a snapshot.') satisfies z.ZodType<ChangeHistory | undefined>,
+      coalesced: z.int().min(2).optional().describe('How many changes this one stands for.'),
+    })
+    .meta({ id: 'ShardEvent' }),
+  'snapshot-end': z.strictObject({ position }).meta({ id: 'SnapshotEnd' }),
+  bookmark: z
+    .strictObject({ position, transport })
+    .describe('Everything up to the position has been said.')
+    .meta({ id: 'Bookmark' }),
+  reset: z
+    .strictObject({ reason: resetReason, transport })
+    .describe('The token could not be continued; a snapshot follows.')
+    .meta({ id: 'Reset' }),
+  goaway: z
+    .strictObject({ reconnectAfterMs: z.number().min(0) })
+    .describe('The server ends the stream next.')
+    .meta({ id: 'GoAway' }),
+  'shard-error': problemSchema,
+};
+
+/** Server-sent events (WHATWG HTML, 9.2) of a watch; `id` resumes after the event. */
+export const watchEventSchema = z
+  .union(
+    Object.entries(watchDataSchemas).map(([event, data]) =>
+      z.strictObject({
+        id: z.string().optional(),
+        event: z.literal(event),
+        data: z.string().meta({
+          contentMediaType: 'application/json',
+          contentSchema: { $ref: `#/$defs/${z.globalRegistry.get(data)?.id}` },
+        }),
+      }),
+    ) as unknown as [z.ZodObject, z.ZodObject],
+  )
+  .describe('Each event of the stream; `data` is JSON.')
+  .meta({ id: 'WatchEvent' });

@@ -54,6 +54,36 @@ export const EXAMPLE_LIST = {
   versionVector: { lineage: LINEAGE, position: POSITION, namespaces: { payments: '918270' } },
 };
 
+const EXAMPLE_TRANSPORT = { negotiated: 'h2', requested: 'h3', downgraded: true, reason: 'timeout' };
+const { move: _, ...settled } = EXAMPLE_SHARD;
+const EXAMPLE_DATA = {
+  'snapshot-begin': { position: POSITION, lineage: LINEAGE, transport: EXAMPLE_TRANSPORT },
+  shard: {
+    type: 'MODIFIED',
+    position: '918280',
+    current: { ...settled, phase: 'Active', owner: 'node-21', previousOwner: 'node-17', version: 32 },
+    previous: EXAMPLE_SHARD,
+    history: {
+      actor: { kind: 'User', name: 'jane' },
+      reason: 'rebalance after hardware swap',
+      changeTicket: 'CHG-1234',
+      previousOwner: 'node-17',
+    },
+  },
+  'snapshot-end': { position: POSITION },
+  bookmark: { position: '918290', transport: EXAMPLE_TRANSPORT },
+  reset: { reason: 'expired', transport: EXAMPLE_TRANSPORT },
+  goaway: { reconnectAfterMs: 2_400 },
+};
+
+/** One of each event of a watch, by its name. */
+export const EXAMPLE_EVENTS = Object.fromEntries(
+  Object.entries(EXAMPLE_DATA).map(([event, data]) => [
+    event,
+    { id: EXAMPLE_LIST.resumeToken, event, data: JSON.stringify(data) },
+  ]),
+);
+
 const EXAMPLE_NODE: NodeView = {
   namespace: 'payments',
   name: 'node-17',

@@ -1,6 +1,6 @@
-import { ERRORS, type ErrorCode } from '@meshkit/shards/errors';
+import { ERRORS, type ErrorCode, ShardError } from '@meshkit/shards/errors';
 import { describe, expect, it } from 'vitest';
-import { setUp } from '../test/rest-surface.ts';
+import { LINEAGE, setUp, shard } from '../test/rest-surface.ts';
 import { exampleProblem } from './examples.ts';
 
 /** What clients parse, byte for byte; a change of these files is a change of the API. */
@@ -37,6 +37,54 @@ describe('golden files', () => {
     await expect(await exchange('/meshkit/shards', headers as Record<string, string>)).toMatchFileSnapshot(
       golden(name),
     );
+  });
+
+  it.each([
+    ['watch', {}, undefined],
+    ['watch-downgraded', { 'mesh-requested-protocol': 'h3; reason=timeout' }, undefined],
+    ['watch-refused', {}, new ShardError('slowConsumer', 'you do not keep up')],
+  ])('%s', async (name, headers, watchError) => {
+    const before = shard('0000');
+    const after = { ...shard('0000', 'Draining'), metadata: { ...before.metadata, resourceVersion: '50' } };
+    const { app } = setUp({
+      watchError,
+      messages: [
+        { type: 'reset', reason: 'expired', token: 'AA' },
+        { type: 'snapshot-begin', position: '41', lineage: LINEAGE, reason: 'expired', token: 'AA' },
+        { type: 'shard', event: 'ADDED', position: '41', current: before, token: 'AA' },
+        { type: 'snapshot-end', position: '41', token: 'AB' },
+        {
+          type: 'shard',
+          event: 'MODIFIED',
+          position: '50',
+          current: after,
+          previous: before,
+          history: { actor: { kind: 'User', name: 'jane' }, reason: 'hardware swap', changeTicket: 'CHG-7' },
+          token: 'AC',
+        },
+        {
+          type: 'shard',
+          event: 'DELETED',
+          cause: 'filter',
+          position: '51',
+          current: after,
+          previous: before,
+          token: 'AD',
+          coalesced: 2,
+        },
+        { type: 'bookmark', position: '60', token: 'AE' },
+        { type: 'goaway', reconnectAfterMs: 1_500, token: 'AE' },
+      ],
+    });
+    const reply = await app.inject({
+      url: '/meshkit/shards/watch?status=active',
+      headers: { authorization: 'Bearer admin', ...headers },
+    });
+    expect(reply.statusCode).toBe(200);
+    const seen = ['content-type', 'cache-control', 'vary', 'mesh-protocol', 'x-accel-buffering'].map(
+      (header) => `${header}: ${reply.headers[header]}\n`,
+    );
+    await expect(`${seen.join('')}\n${reply.body}`).toMatchFileSnapshot(`__golden__/${name}.txt`);
   });
 
   it('problems', async () => {

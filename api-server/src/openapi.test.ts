@@ -1,8 +1,16 @@
+import { readFileSync } from 'node:fs';
 import { ERRORS, type ErrorCode } from '@meshkit/shards/errors';
 import { describe, expect, it } from 'vitest';
 import { setUp } from '../test/rest-surface.ts';
-import { listSchema, nodesSchema, problemSchema, shardSchema } from './answer-schemas.ts';
-import { exampleProblem } from './examples.ts';
+import {
+  listSchema,
+  nodesSchema,
+  problemSchema,
+  shardSchema,
+  watchDataSchemas,
+  watchEventSchema,
+} from './answer-schemas.ts';
+import { EXAMPLE_EVENTS, exampleProblem } from './examples.ts';
 
 // biome-ignore lint/suspicious/noExplicitAny: a test looks into a document of every shape.
 type Document = any;
@@ -59,6 +67,12 @@ describe('the examples', () => {
     expect(schema.safeParse(value).error).toBeUndefined();
   });
 
+  it.each(Object.entries(EXAMPLE_EVENTS))('of a watch: %s', (event, example) => {
+    expect(watchEventSchema.safeParse(example).error).toBeUndefined();
+    const data = watchDataSchemas[event as keyof typeof watchDataSchemas];
+    expect(data.safeParse(JSON.parse(example.data)).error).toBeUndefined();
+  });
+
   it.each(Object.keys(ERRORS) as ErrorCode[])('of %s is a problem', (code) => {
     expect(problemSchema.parse(exampleProblem(code))).toMatchObject({ code, status: ERRORS[code].http });
   });
@@ -75,4 +89,14 @@ describe('the answers', () => {
   ])('of %s are what the document says', async (url, schema) => {
     expect(schema.safeParse((await get(url)).body).error).toBeUndefined();
   });
+});
+
+it('what a watch is told is what the document says', () => {
+  const stream = readFileSync(new URL('__golden__/watch-refused.txt', import.meta.url), 'utf8');
+  const events = [...stream.matchAll(/^event: (\S+)\ndata: (.*)$/gm)];
+  expect(new Set(events.map(([, event]) => event))).toEqual(new Set(Object.keys(watchDataSchemas)));
+  for (const [, event, data] of events) {
+    const schema = watchDataSchemas[event as keyof typeof watchDataSchemas];
+    expect({ event, error: schema.safeParse(JSON.parse(data!)).error }).toEqual({ event, error: undefined });
+  }
 });

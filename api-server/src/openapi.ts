@@ -3,7 +3,7 @@ import { weakEtag } from '@meshkit/shards/etag';
 import { PROBLEM_MEDIA_TYPE } from '@meshkit/shards/problem';
 import { SCOPE_ROLES } from '@meshkit/shards/scope';
 import { z } from 'zod';
-import { problemSchema } from './answer-schemas.ts';
+import { problemSchema, watchDataSchemas } from './answer-schemas.ts';
 import { exampleProblem } from './examples.ts';
 import type { Answer, Operation } from './operation.ts';
 import { DOWNGRADE_REASONS } from './protocol.ts';
@@ -111,6 +111,9 @@ function operationObject(operation: Operation, schemas: Json): Json {
   const { operationId, summary, description, schema, example, errors } = document;
   const streams = 'stream' in operation;
   const content = streams ? STREAM_TYPE : JSON_TYPE;
+  // A stream has an example for each of its events.
+  const examples = streams ? (example as Json) : { example };
+  if (streams) for (const data of Object.values(watchDataSchemas)) refer(data, schemas);
   const headers = ['Cache-Control', 'Vary', 'Mesh-Protocol', 'Mesh-Cache'];
   if (!streams) headers.push('ETag');
   if (operation.op === 'list') headers.push('Mesh-Version-Vector', 'Link');
@@ -129,7 +132,7 @@ function operationObject(operation: Operation, schemas: Json): Json {
       200: {
         description: summary,
         headers: referHeaders(headers),
-        content: { [content]: { schema: refer(schema, schemas), examples: { example: { value: example } } } },
+        content: { [content]: { schema: refer(schema, schemas), examples: valued(examples) } },
       },
       ...(streams
         ? {}
@@ -142,6 +145,10 @@ function operationObject(operation: Operation, schemas: Json): Json {
       ...problems([...EVERYWHERE, ...errors]),
     },
   };
+}
+
+function valued(examples: Json): Json {
+  return Object.fromEntries(Object.entries(examples).map(([name, value]) => [name, { value }]));
 }
 
 /** By status: OpenAPI knows no codes, so the codes of one status are its examples. */

@@ -1,13 +1,14 @@
 import type { ServerResponse } from 'node:http';
 import { parseShardFilter } from '@meshkit/shards/filter';
 import type { ShardRepository } from '@meshkit/shards/repository';
-import { z } from 'zod';
+import type { z } from 'zod';
+import { watchEventSchema } from './answer-schemas.ts';
 import type { EncodedViews } from './encoded-views.ts';
-import { EXAMPLE_SHARD } from './examples.ts';
+import { EXAMPLE_EVENTS } from './examples.ts';
 import type { StreamingOperation } from './operation.ts';
 import { noParams, watchQuery } from './parameters.ts';
 import { STREAM_TYPE } from './rest.ts';
-import { block, SseEncodings } from './sse-encoding.ts';
+import { SseEncodings } from './sse-encoding.ts';
 import { SseSink } from './sse-sink.ts';
 
 export interface WatchSource {
@@ -16,11 +17,6 @@ export interface WatchSource {
   random: () => number;
 }
 
-const EXAMPLE_STREAM = [
-  block('snapshot-begin', 'TOKEN', JSON.stringify({ position: '918273', lineage: '3f0c9f1e' })),
-  block('shard', 'TOKEN', JSON.stringify({ type: 'ADDED', position: '918273', current: EXAMPLE_SHARD })),
-  block('snapshot-end', 'TOKEN', JSON.stringify({ position: '918273' })),
-].join('');
 const RETRY_MS = { least: 1_000, most: 5_000 };
 
 /** The watch as server-sent events. */
@@ -69,8 +65,8 @@ export function watchShards(source: WatchSource): StreamingOperation<unknown, z.
       summary: 'Watch shards',
       description:
         'Server-sent events: a snapshot (`snapshot-begin`, a `shard` for each, `snapshot-end`), then every change as a `shard`, with a `bookmark` at least every 10 s of silence. Every event has an `id`: send it as `Last-Event-ID` to go on after it. `reset` says that this was not possible, and a snapshot follows. `shard-error` (problem details) or `goaway` is the last event of a stream that the server ends.',
-      schema: z.string(),
-      example: EXAMPLE_STREAM,
+      schema: watchEventSchema,
+      example: EXAMPLE_EVENTS,
       errors: [
         'tokenInvalid',
         'filterMismatch',

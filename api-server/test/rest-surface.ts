@@ -4,14 +4,17 @@ import { shardMatches } from '@meshkit/shards/filter';
 import { API_VERSION, compareVersions, type ShardAssignment } from '@meshkit/shards/records';
 import type { PageRequest, ShardFilter, ShardPage } from '@meshkit/shards/repository';
 import { scopeMissing } from '@meshkit/shards/scope';
+import type { WatchMessage } from '@meshkit/shards/watch';
 import { Registry } from 'prom-client';
 import { AccessRecorder } from '../src/access-record.ts';
+import { EncodedViews } from '../src/encoded-views.ts';
 import type { CacheHealth } from '../src/kubernetes-repository.ts';
 import { openApiAnswer } from '../src/openapi.ts';
-import type { StreamingOperation } from '../src/operation.ts';
+import type { Operation } from '../src/operation.ts';
 import { RateLimits } from '../src/rate-limits.ts';
 import { createRest } from '../src/rest.ts';
 import { type ReadSource, shardOperations } from '../src/shard-operations.ts';
+import { type WatchSource, watchShards } from '../src/watch-operation.ts';
 
 export function shard(id: string, phase: 'Active' | 'Draining' = 'Active'): ShardAssignment {
   return {
@@ -67,9 +70,11 @@ export class History {
 export function setUp(
   options: {
     health?: CacheHealth;
-    repository?: Partial<ReadSource['repository']>;
+    repository?: Partial<ReadSource['repository'] & WatchSource['repository']>;
     requestsPerSecond?: number;
-    streams?: readonly StreamingOperation[];
+    /** What a watch is told; then its stream ends, with the error if there is one. */
+    messages?: readonly WatchMessage[];
+    watchError?: ShardError;
     shards?: number;
   } = {},
 ) {
@@ -78,11 +83,17 @@ export function setUp(
     shard(String(i).padStart(4, '0'), i === 4 ? 'Draining' : 'Active'),
   );
   history.put('41', records);
-  const repository: ReadSource['repository'] = {
+  const repository: ReadSource['repository'] & WatchSource['repository'] = {
     list: async (filter, page) => history.list(filter, page),
     get: async (_namespace, name) => records.find(({ metadata }) => metadata.name === name),
     nodes: async () => [],
     waitFor: async (position) => compareVersions(history.position, position) >= 0,
+    watch: async (_request, sink) => {
+      const messages = options.messages ?? [];
+      for (const message of messages) sink.write(sink.encoding.encode(message));
+      sink.end(options.watchError, messages.at(-1)?.token);
+      return { messages: messages.length, close: () => undefined };
+    },
     ...options.repository,
   };
   const lines: Record<string, unknown>[] = [];
@@ -93,7 +104,8 @@ export function setUp(
     warn: (fields: Record<string, unknown>) => lines.push(fields),
   };
   const clock = { now: () => 0, monotonic: () => 0, sleep: async () => undefined };
-  const operations = [...shardOperations({ repository, clock }), ...(options.streams ?? [])];
+  const source = { repository, clock, views: new EncodedViews(), random: () => 0 };
+  const operations = [...shardOperations(source), watchShards(source) as Operation];
   const app = createRest({
     operations,
     openApi: openApiAnswer(operations),
