@@ -44,6 +44,9 @@ export interface Admitted<Request> {
   stale: boolean;
 }
 
+/** A client's timer starts before ours, so that it is the client who ends a late call; that is no change of mind. */
+const CLIENT_FIRST_MS = 50;
+
 /** What grpc-js gives to every handler. */
 interface Surface {
   metadata: Metadata;
@@ -105,7 +108,7 @@ export class GrpcCall<Request> {
 
   /** The client went away, or its deadline has come. */
   cancelled(): void {
-    const late = Number(this.#surface.getDeadline()) <= Date.now();
+    const late = Number(this.#surface.getDeadline()) - CLIENT_FIRST_MS <= Date.now();
     if (late) this.access.code = 'timeout';
     this.record(late ? statusCodes.DEADLINE_EXCEEDED : statusCodes.CANCELLED);
   }

@@ -1,3 +1,4 @@
+import { constants, type ServerHttp2Stream } from 'node:http2';
 import { type ServerWritableStream, status as statusCodes } from '@grpc/grpc-js';
 import { ShardError } from '@meshkit/shards/errors';
 import type { Encoding, WatchSink } from '@meshkit/shards/watch';
@@ -8,7 +9,10 @@ const LIMIT = 256;
 /** Almost nothing: what the network takes next is not worth waiting for. */
 const DRAINED = 16;
 
-/** One gRPC stream as the hub sees it. Message objects are bytes here, and grpc-js counts messages. */
+/** How long what was written may take to go out after the end; then the stream is reset. */
+const LINGER_MS = 5_000;
+
+/** One gRPC stream as the hub sees it. Its messages are bytes; grpc-js counts them. */
 export class GrpcSink implements WatchSink {
   readonly encoding: Encoding;
   readonly limit = LIMIT;
@@ -51,6 +55,8 @@ export class GrpcSink implements WatchSink {
 
   end(error?: ShardError, token?: string): void {
     this.#resume = undefined;
+    const timer = setTimeout(() => reset(this.#stream), LINGER_MS);
+    this.#stream.once('close', () => clearTimeout(timer));
     if (error === undefined) {
       this.#call.record(statusCodes.OK);
       this.#stream.end();
@@ -62,4 +68,10 @@ export class GrpcSink implements WatchSink {
     // How grpc-js takes a status: what was written still goes out first.
     this.#stream.emit('error', status);
   }
+}
+
+/** grpc-js leaves no other way to a stream whose client reads nothing: its status waits behind its messages for ever. */
+function reset(stream: object): void {
+  const { call } = stream as { call?: { stream?: ServerHttp2Stream } };
+  call?.stream?.close(constants.NGHTTP2_CANCEL);
 }

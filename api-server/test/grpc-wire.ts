@@ -1,5 +1,12 @@
 import { checkServerIdentity } from 'node:tls';
-import { type ClientReadableStream, credentials, Metadata, type ServiceError } from '@grpc/grpc-js';
+import {
+  type ChannelCredentials,
+  type ChannelOptions,
+  type ClientReadableStream,
+  credentials,
+  Metadata,
+  type ServiceError,
+} from '@grpc/grpc-js';
 import { BadRequest, ErrorInfo, RetryInfo } from '@meshkit/proto/rpc/error_details';
 import { Status } from '@meshkit/proto/rpc/status';
 import {
@@ -14,6 +21,20 @@ import {
 } from '@meshkit/proto/v1/shard_service';
 import { WatchRequest, type WatchResponse } from '@meshkit/proto/v1/watch';
 import { CA } from './running-server.ts';
+
+/** How a client trusts a server of `startServer`. */
+export function trusting(): { creds: ChannelCredentials; options: ChannelOptions } {
+  const creds = credentials.createSsl(Buffer.from(CA), null, null, {
+    checkServerIdentity: (_name, certificate) => checkServerIdentity('127.0.0.1', certificate),
+  });
+  const options = {
+    'grpc.use_local_subchannel_pool': 1,
+    'grpc.enable_retries': 0,
+    // Without it grpc-js puts the address into the TLS handshake as a name, which Node refuses.
+    'grpc.ssl_target_name_override': 'address.invalid',
+  };
+  return { creds, options };
+}
 
 /** What a failed call says. */
 export interface Failure {
@@ -35,16 +56,8 @@ export class GrpcWire {
   readonly client: ShardServiceClient;
 
   constructor(address: string, options: Record<string, number> = {}) {
-    const trusted = credentials.createSsl(Buffer.from(CA), null, null, {
-      checkServerIdentity: (_name, certificate) => checkServerIdentity('127.0.0.1', certificate),
-    });
-    this.client = new ShardServiceClient(address, trusted, {
-      'grpc.use_local_subchannel_pool': 1,
-      'grpc.enable_retries': 0,
-      // Without it grpc-js puts the address into the TLS handshake as a name, which Node refuses.
-      'grpc.ssl_target_name_override': 'address.invalid',
-      ...options,
-    });
+    const { creds, options: own } = trusting();
+    this.client = new ShardServiceClient(address, creds, { ...own, ...options });
   }
 
   list(request: DeepPartial<ListRequest>, token?: string): Promise<Outcome<ListResponse>> {

@@ -27,7 +27,7 @@ describe('gRPC answers what REST answers', () => {
       cast.shard('0000', { owner: 'node-1', ownerEndpoint: 'https://node-1:8443', previousOwner: 'node-3' }),
       cast.shard('0001', { owner: 'node-2', phase: 'Draining', move: { to: 'node-1', ...times } }),
       cast.shard('0002', { owner: 'node-2', phase: 'Draining', move: times, version: 7 }),
-      cast.shard('0003', { owner: undefined, phase: 'Lost', observedGeneration: 1 }),
+      cast.shard('0003', { owner: 'node-3', phase: 'Lost', observedGeneration: 1 }),
       cast.shard('0004', { owner: undefined, phase: 'Paused' }),
       cast.shard('0005', { owner: undefined, phase: 'Disabled' }),
       cast.shard('0006', {

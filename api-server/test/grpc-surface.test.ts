@@ -1,0 +1,203 @@
+import { connect, constants } from 'node:http2';
+import { Client, credentials, type Metadata, type ServiceError, status } from '@grpc/grpc-js';
+import { API_SERVER_SERVICE_ACCOUNT } from '@meshkit/crds/roles';
+import { type HealthCheckResponse, HealthClient } from '@meshkit/proto/health';
+import { FILES } from '@meshkit/proto/image';
+import { ServerReflectionRequest, ServerReflectionResponse } from '@meshkit/proto/reflection';
+import { ListRequest } from '@meshkit/proto/v1/shard_service';
+import { afterAll, beforeAll, describe, expect, it } from 'vitest';
+import { type Failure, failureOf, metadata, trusting } from './grpc-wire.ts';
+import { AUDIENCE, CA, Cast, eventually, type RunningServer, startServer } from './running-server.ts';
+
+const SERVICE = 'meshkit.shards.v1.ShardService';
+
+describe('the gRPC port', () => {
+  const cast = new Cast();
+  let running: RunningServer;
+  let token: string;
+  let raw: Client;
+  let health: HealthClient;
+
+  beforeAll(async () => {
+    await cast.open();
+    await Promise.all([cast.shard('0000'), cast.account('reader', 'meshkit-shards-reader')]);
+    token = await cast.token(cast.namespace, 'reader', AUDIENCE);
+    running = await startServer(await cast.process(API_SERVER_SERVICE_ACCOUNT));
+    const { creds, options } = trusting();
+    raw = new Client(running.grpcAddress, creds, options);
+    health = new HealthClient(running.grpcAddress, creds, options);
+    await eventually(() => running.server.notReady() === undefined || undefined, 'ready');
+  });
+
+  afterAll(async () => {
+    raw?.close();
+    health?.close();
+    await running?.server.stop();
+    await cast.close();
+  });
+
+  /** Bytes in, bytes out. */
+  function send(method: string, bytes: Buffer, sent: Metadata): Promise<Buffer | Failure> {
+    const { promise, resolve } = Promise.withResolvers<Buffer | Failure>();
+    const asItIs = (value: Buffer) => value;
+    raw.makeUnaryRequest(method, asItIs, asItIs, bytes, sent, (error, answer) =>
+      resolve(error ? failureOf(error) : (answer as Buffer)),
+    );
+    return promise;
+  }
+
+  async function reflect(
+    version: string,
+    ...requests: ServerReflectionRequest['messageRequest'][]
+  ): Promise<ServerReflectionResponse['messageResponse'][]> {
+    const stream = raw.makeBidiStreamRequest(
+      `/grpc.reflection.${version}.ServerReflection/ServerReflectionInfo`,
+      (request: ServerReflectionRequest) => Buffer.from(ServerReflectionRequest.encode(request).finish()),
+      (bytes: Buffer) => ServerReflectionResponse.decode(bytes),
+    );
+    for (const messageRequest of requests) stream.write({ host: '', messageRequest });
+    stream.end();
+    const answers: ServerReflectionResponse['messageResponse'][] = [];
+    for await (const { messageResponse } of stream) answers.push(messageResponse);
+    return answers;
+  }
+
+  function check(service: string): Promise<HealthCheckResponse | Failure> {
+    const { promise, resolve } = Promise.withResolvers<HealthCheckResponse | Failure>();
+    health.check({ service }, (error, answer) => resolve(error ? failureOf(error) : answer));
+    return promise;
+  }
+
+  it('answers bytes that are no request', async () => {
+    const failure = await send(`/${SERVICE}/List`, Buffer.from('ff07ff', 'hex'), metadata(token));
+    expect(failure).toMatchObject({ status: status.INVALID_ARGUMENT, reason: 'invalidArgument' });
+  });
+
+  it('answers a request that is too large', async () => {
+    const search = 's'.repeat(300_000);
+    const bytes = Buffer.from(ListRequest.encode(ListRequest.fromPartial({ filter: { search } })).finish());
+    const failure = await send(`/${SERVICE}/List`, bytes, metadata(token));
+    expect(failure).toMatchObject({ status: status.RESOURCE_EXHAUSTED, reason: 'requestTooLarge' });
+    const huge = await send(`/${SERVICE}/List`, Buffer.alloc(2 << 20), metadata(token));
+    expect(huge).toMatchObject({ status: status.RESOURCE_EXHAUSTED });
+  });
+
+  it('answers a claim about the protocol that is none', async () => {
+    const odd = metadata(token);
+    odd.set('mesh-requested-protocol', 'carrier pigeon');
+    expect(await send(`/${SERVICE}/List`, Buffer.alloc(0), odd)).toMatchObject({
+      status: status.INVALID_ARGUMENT,
+      violations: [{ field: '/header/mesh-requested-protocol' }],
+    });
+  });
+
+  it('does not know other methods', async () => {
+    expect(await send(`/${SERVICE}/Fly`, Buffer.alloc(0), metadata(token))).toMatchObject({
+      status: status.UNIMPLEMENTED,
+    });
+  });
+
+  it('says that it serves, to whoever asks', async () => {
+    for (const service of ['', SERVICE]) expect(await check(service)).toEqual({ status: 'SERVING' });
+    expect(await check('no.such.Service')).toMatchObject({ status: status.NOT_FOUND });
+  });
+
+  it.each(['v1', 'v1alpha'])('describes itself (%s)', async (version) => {
+    const [services, symbol, method, file, none] = await reflect(
+      version,
+      { $case: 'listServices', value: '*' },
+      { $case: 'fileContainingSymbol', value: SERVICE },
+      { $case: 'fileContainingSymbol', value: `${SERVICE}.Watch` },
+      { $case: 'fileByFilename', value: 'meshkit/shards/v1/node.proto' },
+      { $case: 'fileContainingSymbol', value: 'no.such.Thing' },
+    );
+    expect(services).toEqual({
+      $case: 'listServicesResponse',
+      value: {
+        service: ['grpc.health.v1.Health', 'grpc.reflection.v1.ServerReflection', SERVICE].map((name) => ({
+          name,
+        })),
+      },
+    });
+    const descriptor = (name: string) => FILES.find((known) => known.name === name)?.descriptor;
+    const needed = ['shard_service', 'node', 'shard', 'watch'].map(
+      (name) => `meshkit/shards/v1/${name}.proto`,
+    );
+    for (const found of [symbol, method]) {
+      if (found?.$case !== 'fileDescriptorResponse') throw new Error(`${found?.$case}`);
+      expect(found.value.fileDescriptorProto).toHaveLength(6);
+      expect(found.value.fileDescriptorProto).toEqual(expect.arrayContaining(needed.map(descriptor)));
+    }
+    expect(file).toMatchObject({
+      value: { fileDescriptorProto: [descriptor('meshkit/shards/v1/node.proto')] },
+    });
+    expect(none).toMatchObject({ $case: 'errorResponse', value: { errorCode: status.NOT_FOUND } });
+  });
+
+  it('resets a stream whose reader has stopped reading, after its end', { timeout: 40_000 }, async () => {
+    const observer = await startServer(await cast.process(API_SERVER_SERVICE_ACCOUNT));
+    await eventually(() => observer.server.notReady() === undefined || undefined, 'ready');
+    await cast.account('stuck', 'meshkit-shards-observer');
+    const session = connect(`https://${observer.grpcAddress}`, {
+      ca: CA,
+      // Room for nothing: what the server writes stays with the server.
+      settings: { initialWindowSize: 0 },
+    });
+    const stream = session.request({
+      ':method': 'POST',
+      ':path': `/${SERVICE}/Watch`,
+      'content-type': 'application/grpc',
+      te: 'trailers',
+      authorization: `Bearer ${await cast.token(cast.namespace, 'stuck', AUDIENCE)}`,
+    });
+    const filter = Buffer.from(
+      ListRequest.encode(ListRequest.fromPartial({ filter: { namespace: cast.namespace } })).finish(),
+    );
+    const length = Buffer.alloc(5);
+    length.writeUInt32BE(filter.length, 1);
+    stream.end(Buffer.concat([length, filter]));
+    const { promise: closed, resolve } = Promise.withResolvers<number>();
+    stream.on('error', () => undefined);
+    stream.on('close', () => resolve(stream.rstCode));
+    await eventually(async () => {
+      const metrics = await (await fetch(`${observer.healthUrl}/metrics`)).text();
+      return /grpc[^\n]* 1$/m.test(metrics) || undefined;
+    }, 'the stream is open');
+    // The goodbye cannot be delivered, and must not hold the server up for ever.
+    const began = performance.now();
+    await observer.server.stop();
+    expect(performance.now() - began).toBeLessThan(7_500);
+    expect(await closed).toBe(constants.NGHTTP2_CANCEL);
+    session.destroy();
+  });
+
+  it('tells health watchers when it stops, and lets them go', async () => {
+    const leaving = await startServer(await cast.process(API_SERVER_SERVICE_ACCOUNT));
+    const { creds, options } = trusting();
+    const client = new HealthClient(leaving.grpcAddress, creds, options);
+    const heard: string[] = [];
+    const stream = client.watch({ service: SERVICE });
+    const { promise: ended, resolve } = Promise.withResolvers<ServiceError | undefined>();
+    stream.on('data', ({ status: serving }: HealthCheckResponse) => heard.push(serving));
+    stream.on('error', (error: ServiceError) => resolve(error));
+    stream.on('end', () => resolve(undefined));
+    await eventually(() => heard.at(-1) === 'SERVING' || undefined, 'serving');
+    const began = performance.now();
+    await leaving.server.stop();
+    expect(performance.now() - began).toBeLessThan(5_000);
+    expect(await ended).toBeUndefined();
+    expect(heard.slice(-2)).toEqual(['SERVING', 'NOT_SERVING']);
+    client.close();
+  });
+
+  it('wants TLS', async () => {
+    const plain = new Client(running.grpcAddress, credentials.createInsecure());
+    const { promise, resolve } = Promise.withResolvers<number | undefined>();
+    const asItIs = (value: Buffer) => value;
+    plain.makeUnaryRequest(`/${SERVICE}/List`, asItIs, asItIs, Buffer.alloc(0), (error) =>
+      resolve(error?.code),
+    );
+    expect(await promise).toBe(status.UNAVAILABLE);
+    plain.close();
+  });
+});
