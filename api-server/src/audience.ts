@@ -1,8 +1,8 @@
-import { type Change, historyOf, seenThrough } from '@meshkit/shards/change';
+import { type Change, comparePoints, historyOf, seenThrough } from '@meshkit/shards/change';
 import { filterDigest } from '@meshkit/shards/cursor';
 import type { ShardAssignment } from '@meshkit/shards/records';
 import type { ShardFilter } from '@meshkit/shards/repository';
-import { sealResumeToken } from '@meshkit/shards/resume-token';
+import { type ResumePoint, sealResumeToken } from '@meshkit/shards/resume-token';
 import type { Encoding, ResetReason, ShardMessage, WatchMessage } from '@meshkit/shards/watch';
 import type { ByteCache, Writes } from './byte-cache.ts';
 import { fold } from './fold.ts';
@@ -31,6 +31,13 @@ interface Snapshot {
   takenAt: number;
 }
 
+export interface SnapshotProgress {
+  inside: (token: string) => void;
+  atEnd: (number: number, mark: Mark) => void;
+}
+
+/** Before everything. */
+const NOWHERE: Mark = { position: '0', ordinal: 0, anchor: '' };
 const NOTHING: Writes = { parts: [], messages: 0 };
 /** Streams that start within this time share one snapshot, and are then told what happened since. */
 const SNAPSHOT_SHARED_MS = 1_000;
@@ -67,21 +74,27 @@ export class Audience {
   }
 
   /** Resumes after the mark. */
-  tokenAfter(mark: Mark): string {
-    return this.#seal(mark, false);
+  tokenAfter({ position, ordinal, anchor }: Mark): string {
+    return this.#seal({ lineage: this.#world.lineage(), position, ordinal, anchor, snapshot: false });
   }
 
-  /** Resumes after the change of that number; with a snapshot when that is no longer known. */
-  tokenAt(number: number): string {
-    const { timeline } = this.#world;
-    // The head knows more than the newest change: that nothing happened since.
-    const mark = number === timeline.ring.last ? timeline.head : timeline.ring.markAt(number);
-    return mark ? this.tokenAfter(mark) : this.snapshotToken();
+  /**
+   * Resumes after the change of that number; answered as expired when that is no longer known. `mark`: what the stream
+   * was told last of how far it is, which may be further than that change.
+   */
+  tokenAt(number: number, mark: Mark = NOWHERE): string {
+    const known = this.#world.timeline.ring.markAt(number) ?? NOWHERE;
+    return this.tokenAfter(comparePoints(mark, known) > 0 ? mark : known);
   }
 
-  /** Starts with a snapshot. */
-  snapshotToken(): string {
-    return this.#seal(this.#world.timeline.head, true);
+  /** Starts a snapshot that is no older than the mark; absent: than now. */
+  snapshotToken({ position, ordinal, anchor }: Mark = this.#world.timeline.head): string {
+    return this.#seal({ lineage: this.#world.lineage(), position, ordinal, anchor, snapshot: true });
+  }
+
+  /** Of a history that is no more: answered with a reset. */
+  foreignToken(): string {
+    return this.#seal({ ...NOWHERE, lineage: '', snapshot: false });
   }
 
   bookmark(mark: Mark): Writes {
@@ -134,14 +147,15 @@ export class Audience {
   }
 
   /**
-   * A whole snapshot, in lots; returns the number of the newest change in it. `atEnd` is called just before the lot is
-   * yielded after which the stream may be resumed.
+   * A whole snapshot, in lots. `inside` is told the token that starts it again; `atEnd` the number of the newest change
+   * in it, just before the lot is yielded after which the stream may be resumed.
    */
-  *snapshot(reason: ResetReason | undefined, atEnd: (number: number) => void): Generator<Writes> {
+  *snapshot(reason: ResetReason | undefined, { inside, atEnd }: SnapshotProgress): Generator<Writes> {
     const { cache, lot } = this.#world;
     const { id, records, mark, number } = this.#takeSnapshot();
     const { position } = mark;
-    const token = this.#seal(mark, true);
+    const token = this.snapshotToken(mark);
+    inside(token);
     const lineage = this.#world.lineage();
     yield this.encode({ type: 'snapshot-begin', position, lineage, reason, token });
     for (let at = 0; at < records.length; at += lot) {
@@ -153,7 +167,7 @@ export class Audience {
         return this.#joined(rows.map((record) => this.encoding.encode(row(record))));
       });
     }
-    atEnd(number);
+    atEnd(number, mark);
     yield this.encode({ type: 'snapshot-end', position, token: this.tokenAfter(mark) });
   }
 
@@ -214,8 +228,7 @@ export class Audience {
     return { parts: this.encoding.join && messages > 1 ? [this.encoding.join(parts)] : parts, messages };
   }
 
-  #seal({ position, ordinal, anchor }: Mark, snapshot: boolean): string {
-    const lineage = this.#world.lineage();
-    return sealResumeToken(this.#digest, { lineage, position, ordinal, anchor, snapshot });
+  #seal(point: ResumePoint): string {
+    return sealResumeToken(this.#digest, point);
   }
 }

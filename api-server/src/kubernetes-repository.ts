@@ -56,8 +56,8 @@ interface Waiter {
 
 /** How long a watch may wait for this replica to reach its token. */
 const CATCH_UP_MS = 3_000;
-const LINEAGE_BASE_MS = 200;
-const LINEAGE_CAP_MS = 5_000;
+const IDENTIFY_BASE_MS = 200;
+const IDENTIFY_CAP_MS = 5_000;
 
 /** The shards and nodes of a cluster, followed by watch and served from memory. Answers need no I/O. */
 export class KubernetesRepository implements ShardRepository {
@@ -67,7 +67,8 @@ export class KubernetesRepository implements ShardRepository {
   readonly #nodes: Informer<MeshNode>;
   readonly #sets: Informer<ShardSet>;
   readonly #waiters = new Set<Waiter>();
-  #lineage = '';
+  /** Uid of the namespace kube-system. */
+  #cluster = '';
   #connection: Omit<Following, 'synced'> = { connected: false };
 
   constructor(options: KubernetesRepositoryOptions) {
@@ -78,7 +79,7 @@ export class KubernetesRepository implements ShardRepository {
       ...options,
       limits: watches,
       timeline: this.#timeline,
-      lineage: () => this.#lineage,
+      lineage: () => this.#lineage(),
       newest: () => this.#newest(),
       waitFor: (position) => this.#within(CATCH_UP_MS, (signal) => this.waitFor(position, signal)),
     });
@@ -126,7 +127,7 @@ export class KubernetesRepository implements ShardRepository {
       throw new ShardError('cursorExpired', message, { position: at });
     }
     const { items, next, mark } = page;
-    const lineage = this.#lineage;
+    const lineage = this.#lineage();
     return {
       items,
       next,
@@ -178,10 +179,10 @@ export class KubernetesRepository implements ShardRepository {
       for await (const event of events) {
         if (signal.aborted) break;
         // A list may be of another cluster than the one before, behind the same address.
-        const lineage = event.type === 'REPLACED' ? await this.#readLineage(signal) : this.#lineage;
-        if (lineage === undefined) break;
-        const anew = lineage !== this.#lineage;
-        this.#lineage = lineage;
+        const cluster = event.type === 'REPLACED' ? await this.#readCluster(signal) : this.#cluster;
+        if (cluster === undefined) break;
+        const anew = cluster !== this.#cluster;
+        this.#cluster = cluster;
         this.#timeline.apply(event, anew);
         for (const { position, reached } of this.#waiters) if (this.#hasReached(position)) reached();
         this.#hub.changed();
@@ -191,10 +192,19 @@ export class KubernetesRepository implements ShardRepository {
     }
   }
 
+  /**
+   * The cluster, and its history when this process saw it being cut: tokens of other replicas are then answered with a
+   * reset, until both agree on a name for the new history.
+   */
+  #lineage(): string {
+    const { branch } = this.#timeline;
+    return branch === '' ? this.#cluster : `${this.#cluster}~${branch}`;
+  }
+
   /** What tells this cluster from every other one. Tries until it is known; undefined when aborted. */
-  async #readLineage(signal: AbortSignal): Promise<string | undefined> {
+  async #readCluster(signal: AbortSignal): Promise<string | undefined> {
     const { client, clock, log, random } = this.#options;
-    const backoff = new Backoff({ baseMs: LINEAGE_BASE_MS, capMs: LINEAGE_CAP_MS, random });
+    const backoff = new Backoff({ baseMs: IDENTIFY_BASE_MS, capMs: IDENTIFY_CAP_MS, random });
     while (!signal.aborted) {
       try {
         const { metadata } = await client.get(NAMESPACES, { name: 'kube-system' }, { signal });
@@ -203,7 +213,7 @@ export class KubernetesRepository implements ShardRepository {
         if (signal.aborted) break;
         const lastError = `cannot read the namespace kube-system: ${error instanceof Error ? error.message : error}`;
         this.#connection = { connected: false, lastError };
-        log[backoff.failures > 0 ? 'debug' : 'warn']({ err: error }, 'cannot read the lineage');
+        log[backoff.failures > 0 ? 'debug' : 'warn']({ err: error }, 'cannot tell which cluster this is');
         await clock.sleep(backoff.next(), signal).catch((reason: unknown) => {
           if (!signal.aborted) throw reason;
         });
@@ -244,6 +254,6 @@ export class KubernetesRepository implements ShardRepository {
       const position = positionOf(namespace);
       if (position !== undefined) found[namespace] = position;
     }
-    return { lineage: this.#lineage, position: mark.position, namespaces: found };
+    return { lineage: this.#lineage(), position: mark.position, namespaces: found };
   }
 }

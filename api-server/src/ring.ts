@@ -15,6 +15,8 @@ export interface RingEntry {
   readonly size: number;
   /** Monotonic milliseconds. */
   readonly arrivedAt: number;
+  /** More changes belong to the same step, so the state in between never was. */
+  readonly partial: boolean;
 }
 
 export interface RingLimits {

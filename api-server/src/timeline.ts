@@ -21,6 +21,13 @@ export interface TimelinePage {
   positionOf(namespace: string): string | undefined;
 }
 
+/** From one record to another, one of which may be nothing. */
+interface Step {
+  position: string;
+  before?: ShardAssignment;
+  after?: ShardAssignment;
+}
+
 interface Range {
   from: string;
   to: string;
@@ -43,6 +50,7 @@ export class Timeline {
   /** Stretches (from, to) whose states are unknown in between, because their changes were reconstructed from a list. */
   #gaps: Range[] = [];
   #restarts = 0;
+  #branch = '';
   #synced = false;
 
   constructor(limits: RingLimits, monotonic: () => number) {
@@ -67,6 +75,14 @@ export class Timeline {
   /** How often history began, once at least: whoever remembers a number of the ring from before knows nothing any more. */
   get restarts(): number {
     return this.#restarts;
+  }
+
+  /**
+   * Tells this history from the ones before it; empty for the first. Positions may be given out a second time after a
+   * restore, so what names a position has to name the branch too.
+   */
+  get branch(): string {
+    return this.#branch;
   }
 
   get size(): number {
@@ -102,47 +118,57 @@ export class Timeline {
   apply(event: ReflectorEvent<ShardAssignment>, anew = false): void {
     if (event.type === 'REPLACED') this.#replace(event.items.map(slim), event.resourceVersion, anew);
     else if (event.type === 'BOOKMARK') this.#advance(event.resourceVersion);
-    else if (event.type === 'DELETED') this.#delete(event.object);
-    else this.#put(slim(event.object), event.object.metadata.resourceVersion ?? '');
+    else {
+      const record = slim(event.object);
+      this.#take(event.type === 'DELETED' ? this.#stepsFrom(record) : this.#stepsTo(record));
+      this.#advance(versionOf(record));
+    }
   }
 
-  #put(record: ShardAssignment, position: string): void {
+  /** What it takes for a record to be held; none when nothing that is served changes. */
+  #stepsTo(record: ShardAssignment): Step[] {
     const { namespace = '', name, uid } = record.metadata;
     const known = this.#store.get(namespace, name);
+    const position = versionOf(record);
     if (known && known.metadata.uid !== uid) {
-      this.#push(position, known, undefined);
-      this.#push(position, undefined, record);
-    } else if (known && this.#fingerprint(known).hash === this.#fingerprint(record).hash) {
+      return [
+        { position, before: known },
+        { position, after: record },
+      ];
+    }
+    if (known && this.#fingerprint(known).hash === this.#fingerprint(record).hash) {
       this.#store.put(record);
-      this.#advance(position);
-    } else this.#push(position, known, record);
+      return [];
+    }
+    return [{ position, before: known, after: record }];
   }
 
-  #delete(last: ShardAssignment): void {
-    const { namespace = '', name, uid, resourceVersion = '' } = last.metadata;
+  #stepsFrom(last: ShardAssignment): Step[] {
+    const { namespace = '', name, uid } = last.metadata;
     const known = this.#store.get(namespace, name);
-    if (known?.metadata.uid === uid) this.#push(resourceVersion, known, undefined);
-    else this.#advance(resourceVersion);
+    return known?.metadata.uid === uid ? [{ position: versionOf(last), before: known }] : [];
   }
 
-  /** Makes the step from one record to another, one of which may be nothing. */
-  #push(position: string, before: ShardAssignment | undefined, after: ShardAssignment | undefined): void {
-    const record = (after ?? before)!;
-    const namespaceBefore = this.#store.positionOf(record.metadata.namespace ?? '');
-    if (before) this.#digest.remove(this.#fingerprint(before));
-    if (after) {
-      this.#digest.add(this.#fingerprint(after));
-      this.#store.put(after);
-    } else this.#store.remove(record, position);
-    this.#head = this.#after(position);
-    const change: Change = { ...this.#head, key: objectKey(record), before, after };
-    this.ring.push({
-      change,
-      anchor: this.#digest.toString(),
-      namespaceBefore,
-      size: MEMORY_PER_CHANGE + MEMORY_PER_CHARACTER * this.#fingerprint(record).size,
-      arrivedAt: this.#monotonic(),
-    });
+  #take(steps: readonly Step[]): void {
+    for (const [at, { position, before, after }] of steps.entries()) {
+      const record = (after ?? before)!;
+      const namespaceBefore = this.#store.positionOf(record.metadata.namespace ?? '');
+      if (before) this.#digest.remove(this.#fingerprint(before));
+      if (after) {
+        this.#digest.add(this.#fingerprint(after));
+        this.#store.put(after);
+      } else this.#store.remove(record, position);
+      this.#head = this.#after(position);
+      const change: Change = { ...this.#head, key: objectKey(record), before, after };
+      this.ring.push({
+        change,
+        anchor: this.#digest.toString(),
+        namespaceBefore,
+        size: MEMORY_PER_CHANGE + MEMORY_PER_CHARACTER * this.#fingerprint(record).size,
+        arrivedAt: this.#monotonic(),
+        partial: at < steps.length - 1,
+      });
+    }
   }
 
   #after(position: string) {
@@ -175,8 +201,8 @@ export class Timeline {
       return;
     }
     changed.sort((a, b) => compareVersions(versionOf(a), versionOf(b)));
-    for (const record of changed) this.#put(record, versionOf(record));
-    for (const record of deleted) this.#push(position, record, undefined);
+    const steps = changed.flatMap((record) => this.#stepsTo(record));
+    this.#take([...steps, ...deleted.map((before) => ({ position, before }))]);
     this.#advance(position);
     const floor = this.ring.floor.position;
     this.#gaps = this.#gaps.filter(({ to }) => compareVersions(to, floor) > 0);
@@ -200,6 +226,7 @@ export class Timeline {
     }
     this.#head = { position, ordinal: 0 };
     this.ring.restart(this.head);
+    if (this.#synced) this.#branch = `${position}-${this.#digest}`;
     this.#restarts += 1;
     this.#synced = true;
   }

@@ -298,7 +298,7 @@ export class WatchHub implements StreamOwner {
         audience.toldAt = now;
         let messages = 0;
         for (const stream of live) {
-          messages += stream.say(bookmark, upTo);
+          messages += stream.mark(mark, upTo, bookmark);
           written += 1;
           if (written % this.#turn === 0) await nextTurn();
         }

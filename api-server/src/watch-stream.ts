@@ -61,13 +61,16 @@ export class WatchStream implements Watch {
   readonly #options: StreamOptions;
   /** Number of the newest change that it has been told of, or that is none of its concern. */
   #told = 0;
+  /** How far it was told last that it is: by a bookmark, or the end of a snapshot. */
+  #mark: Mark | undefined;
   #restarts: number;
   #phase: 'catchingUp' | 'live' | 'ended' = 'catchingUp';
   /** What it still has to hear before it is live. */
   #source: Generator<Writes | typeof PARKED>;
-  /** Whether a token would have to start the present snapshot again. */
-  #inSnapshot = false;
-  #aheadAt: Mark | undefined;
+  /** Starts the present snapshot again; undefined outside of one. */
+  #snapshotToken: string | undefined;
+  /** Its mark is yet to be reached. */
+  #ahead = false;
   #waitingSince: number | undefined;
   #startOvers = 0;
   #messages = 0;
@@ -128,9 +131,10 @@ export class WatchStream implements Watch {
     return due.messages;
   }
 
-  /** Says something that is not a change; `upTo`: not to streams that have heard more than that. */
-  say(writes: Writes, upTo: number): number {
+  /** Says a bookmark of the mark after the change of number `upTo`; not to streams that have heard more than that. */
+  mark(mark: Mark, upTo: number, writes: Writes): number {
     if (this.#phase !== 'live' || this.#told > upTo || this.#sink.backlog >= this.#sink.limit) return 0;
+    this.#mark = mark;
     this.#write(writes);
     return writes.messages;
   }
@@ -173,9 +177,11 @@ export class WatchStream implements Watch {
     if (start.kind === 'snapshot') yield* this.#snapshot(start.reason, start.reset);
     else {
       // Says at once that the stream goes on, and from where.
+      this.#mark = start.mark;
       if (start.kind === 'after') this.#told = start.number;
-      else this.#aheadAt = start.mark;
-      yield this.audience.bookmark(start.mark);
+      else this.#ahead = true;
+      const isWhole = start.kind === 'ahead' || !this.#owner.timeline.ring.at(start.number)?.partial;
+      if (isWhole) yield this.audience.bookmark(start.mark);
       if (start.kind === 'ahead') yield* this.#reach(start.mark);
     }
     yield* this.#goOn();
@@ -203,7 +209,7 @@ export class WatchStream implements Watch {
   *#reach(mark: Mark): Generator<Writes | typeof PARKED> {
     const { timeline } = this.#owner;
     while (this.#restarts === timeline.restarts && comparePoints(timeline.head, mark) < 0) yield PARKED;
-    this.#aheadAt = undefined;
+    this.#ahead = false;
     const number = timeline.ring.numberAt(mark);
     const found = number === undefined ? undefined : timeline.ring.markAt(number);
     if (number !== undefined && found?.anchor === mark.anchor) this.#told = number;
@@ -230,13 +236,19 @@ export class WatchStream implements Watch {
   }
 
   *#snapshot(reason: ResetReason | undefined, reset: boolean): Generator<Writes> {
-    this.#inSnapshot = true;
     if (reset && reason) {
-      yield this.audience.encode({ type: 'reset', reason, token: this.audience.snapshotToken() });
+      this.#snapshotToken = this.audience.snapshotToken();
+      yield this.audience.encode({ type: 'reset', reason, token: this.#snapshotToken });
     }
-    yield* this.audience.snapshot(reason, (number) => {
-      this.#told = number;
-      this.#inSnapshot = false;
+    yield* this.audience.snapshot(reason, {
+      inside: (token) => {
+        this.#snapshotToken = token;
+      },
+      atEnd: (number, mark) => {
+        this.#told = number;
+        this.#mark = mark;
+        this.#snapshotToken = undefined;
+      },
     });
   }
 
@@ -284,10 +296,12 @@ export class WatchStream implements Watch {
   }
 
   #token(): string {
-    if (this.#inSnapshot) return this.audience.snapshotToken();
-    if (this.#aheadAt) return this.audience.tokenAfter(this.#aheadAt);
+    if (this.#snapshotToken !== undefined) return this.#snapshotToken;
+    // History was cut, and the stream has yet to say so.
+    if (this.#restarts !== this.#owner.timeline.restarts) return this.audience.foreignToken();
+    if (this.#ahead && this.#mark) return this.audience.tokenAfter(this.#mark);
     const told = this.#phase === 'live' ? Math.max(this.#told, this.#owner.cursor) : this.#told;
-    return this.audience.tokenAt(told);
+    return this.audience.tokenAt(told, this.#mark);
   }
 }
 

@@ -165,7 +165,7 @@ export class Replica {
     this.timeline = timeline;
     this.hub = new WatchHub({
       timeline,
-      lineage: () => 'lineage',
+      lineage: () => `lineage${timeline.branch}`,
       newest: async () => cluster.position,
       waitFor: async (position) => compareVersions(position, timeline.position) <= 0,
       clock,
