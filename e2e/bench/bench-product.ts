@@ -2,12 +2,14 @@ import { readFile } from 'node:fs/promises';
 import type { KubeClient } from '@meshkit/crds/kube-client';
 import { kubeFromString } from '@meshkit/crds/kube-config';
 import { SHARD_ASSIGNMENTS } from '@meshkit/crds/resource';
+import { OnExpired, WatchFrom, WatchRequest } from '@meshkit/proto/v1/watch';
 import { API_VERSION, assignmentName, SHARD_SET_LABEL, type ShardAssignment } from '@meshkit/shards/records';
 import { parse } from 'yaml';
 import type { ControlPlane } from '../control-plane/control-plane.ts';
 import { startControlPlane } from '../control-plane/start.ts';
 import { Product, SYSTEM_NAMESPACE } from '../start/product.ts';
 import { planeProcess } from './load/process-usage.ts';
+import type { OpenWatches, StreamSpec } from './load/watch-load.ts';
 import { BENCH_SET, type ShardState, specOf, statusOf } from './load/write-load.ts';
 
 /** 200 nodes: as many filters as the fan-out bench asks for. */
@@ -24,6 +26,11 @@ export interface Target {
   ca: string;
   headers: Record<string, string>;
   pid: () => number;
+}
+
+export interface WatchOptions {
+  owners?: readonly string[];
+  resumeToken?: string;
 }
 
 /** A real control plane with shards in it, and our API server; no operator, since the benches write statuses themselves. */
@@ -62,7 +69,7 @@ export class BenchProduct {
     let product: Product | undefined;
     try {
       // Limits protect a server from one user; here one user is everybody.
-      const apiServerFlags = ['--requests-per-second', '0'];
+      const apiServerFlags = ['--requests-per-second', '0', '--max-watches-per-user', '20000'];
       product = await Product.start({ controlPlane: plane, say, signal, operator: false, apiServerFlags });
       const [token, ca, operator] = await Promise.all([
         readFile(product.files.token, 'utf8'),
@@ -104,6 +111,66 @@ export class BenchProduct {
     );
     await this.#served(namespace, count);
     return states;
+  }
+
+  /**
+   * `count` watches of a namespace from now on, by server-sent events, gRPC or kube-apiserver's own watch. `owners`: as
+   * many of each owner's shards as comes out even; kube-apiserver's go by field selector.
+   */
+  async watches(
+    target: Target,
+    namespace: string,
+    count: number,
+    options: WatchOptions = {},
+  ): Promise<OpenWatches> {
+    const { owners, resumeToken } = options;
+    const specs = await Promise.all(
+      (owners ?? [undefined]).map((owner) => this.#watch(target, namespace, owner, resumeToken)),
+    );
+    const { url, ca } = target;
+    const kind = target === this.kube ? 'kube' : target === this.grpc ? 'grpc' : 'sse';
+    return {
+      target: { kind, url, ca },
+      streams: specs.map((spec) => ({ spec, count: count / specs.length })),
+    };
+  }
+
+  async #watch(
+    target: Target,
+    namespace: string,
+    owner: string | undefined,
+    resumeToken: string | undefined,
+  ): Promise<StreamSpec> {
+    const { headers } = target;
+    if (target === this.kube) {
+      const { resourceVersion } = await this.product.kube.list(SHARD_ASSIGNMENTS, { namespace, limit: 1 });
+      const query = new URLSearchParams({ watch: '1', resourceVersion, allowWatchBookmarks: 'true' });
+      if (owner !== undefined) query.set('fieldSelector', `status.owner=${owner}`);
+      const collection = `/apis/${API_VERSION}/namespaces/${namespace}/shardassignments`;
+      return { path: `${collection}?${query}`, headers };
+    }
+    if (target === this.grpc) {
+      const filter = { namespace, owners: owner === undefined ? [] : [owner], phases: [], zones: [] };
+      const message = WatchRequest.encode({
+        filter,
+        resumeToken: resumeToken ?? '',
+        from: resumeToken === undefined ? WatchFrom.NOW : WatchFrom.UNSPECIFIED,
+        onExpired: OnExpired.UNSPECIFIED,
+        allowCoalescing: false,
+      }).finish();
+      const head = Buffer.alloc(5);
+      head.writeUInt32BE(message.length, 1);
+      return {
+        path: '/meshkit.shards.v1.ShardService/Watch',
+        body: Buffer.concat([head, message]).toString('base64'),
+        headers: { ...headers, 'content-type': 'application/grpc', te: 'trailers' },
+      };
+    }
+    const query = new URLSearchParams({ namespace });
+    if (owner !== undefined) query.set('owner', owner);
+    if (resumeToken === undefined) query.set('from', 'now');
+    else query.set('resumeToken', resumeToken);
+    return { path: `/meshkit/shards/watch?${query}`, headers: { ...headers, accept: 'text/event-stream' } };
   }
 
   async stop(): Promise<void> {

@@ -67,6 +67,18 @@ export function distribution(values: readonly number[]) {
   };
 }
 
+/** Of an odd or even number of values, at least one. */
+export function median(values: readonly number[]): number {
+  const sorted = values.toSorted((a, b) => a - b);
+  const middle = sorted.length / 2;
+  return ((sorted[Math.ceil(middle) - 1] as number) + (sorted[Math.floor(middle)] as number)) / 2;
+}
+
+/** Smallest and largest of the rounds, for people. */
+export function spread(values: readonly number[]): string {
+  return `${round(Math.min(...values))}-${round(Math.max(...values))}`;
+}
+
 /** To four significant digits behind a whole part that is kept: figures are for reading, not for hashing. */
 export function round(value: number): number {
   return Number.isInteger(value) ? value : Number(value.toFixed(4));

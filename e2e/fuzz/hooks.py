@@ -21,13 +21,6 @@ def map_query(context, query):
 
 
 @schemathesis.hook
-def filter_case(context, case):
-    """A watch that is accepted has no end; its streams have tests of their own. Refusals are tried here."""
-    accepted = case.meta is None or case.meta.generation.mode.value == "positive"
-    return not (case.operation.path.endswith("/watch") and accepted and case.method.upper() == "GET")
-
-
-@schemathesis.hook
 def filter_failure(context, failure, case, response):
     """No schema can say which tokens were handed out, nor which positions have been reached."""
     found = problem(response)

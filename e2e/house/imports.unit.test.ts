@@ -14,7 +14,7 @@ const ROOMS: Record<string, { imports: string[]; pure?: boolean }> = {
   operator: { imports: ['shards', 'crds'] },
   'api-server': { imports: ['shards', 'crds', 'proto'] },
   'kubectl-plugin': { imports: ['shards', 'crds', 'client'] },
-  e2e: { imports: ['shards', 'crds', 'client', 'client/agent'] },
+  e2e: { imports: ['shards', 'crds', 'proto', 'client', 'client/agent'] },
 };
 const PURE_LIBRARIES = ['xxhash-wasm', 'sorted-btree'];
 const MAX_LINES = 500;

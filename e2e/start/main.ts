@@ -52,6 +52,7 @@ MeshKit Shards runs, after ${elapsed()}: ${shards} shards of ShardSet ${NAMESPAC
 
   control plane  ${kind} Kubernetes ${version}, ${product.controlPlane.url}
   API server     ${product.apiUrl}/meshkit/shards
+  gRPC           ${product.grpcAddress}, see docs/grpc.md
   logs           ${relative(process.cwd(), product.logs).startsWith('..') ? product.logs : relative(process.cwd(), product.logs)}
 
 In another terminal:

@@ -9,6 +9,8 @@ export interface Commands {
   write: { ask: WriteLoad; answer: WriteResult };
   /** Opens streams besides those that are open; answers once all are live. */
   watch: { ask: OpenWatches; answer: { ms: number } };
+  /** How many messages with a position have arrived since the last `measured`. */
+  arrived: { ask: null; answer: number };
   /** Cuts all connections. */
   unwatch: { ask: null; answer: null };
   /** Delays since the last `measured` of the changes that were written then. */
@@ -38,6 +40,7 @@ const handlers: { [C in Command]: (ask: Commands[C]['ask']) => Promise<Commands[
     await load.open(ask);
     return { ms: performance.now() - started };
   },
+  arrived: async () => arrivals.count,
   unwatch: async () => {
     for (const load of watches) load.close();
     watches = [];

@@ -100,8 +100,9 @@ export class RawHttp2 {
       handler?.data(padding ? payload.subarray(1, payload.length - padding + 1) : payload, at);
       if (flags & FLAG.endStream) this.#end(id, 'the server ended it');
     } else if (type === TYPE.headers) {
-      // Without a dynamic table `:status: 200` is the eighth entry of the static one (RFC 7541, appendix A).
-      handler?.began(payload[0] === 0x88);
+      // Without a dynamic table `:status: 200` is the eighth entry of the static one (RFC 7541, appendix A); the first
+      // block of a connection says before that the table has no size.
+      handler?.began(payload[payload[0] === 0x20 ? 1 : 0] === 0x88);
       if (flags & FLAG.endStream) this.#end(id, `ended by headers: ${payload.toString('latin1')}`);
     } else if (type === TYPE.reset) this.#end(id, `reset with ${payload.readUInt32BE(0)}`);
     else if (type === TYPE.settings && !(flags & FLAG.ack))

@@ -33,6 +33,8 @@ export interface WriteResult {
   written: [position: number, at: number][];
   /** Milliseconds that each write took. */
   ms: number[];
+  /** Writes that kube-apiserver had no time for (429). */
+  refused: number;
   /** Where the shards stand now. */
   shards: ShardState[];
 }
@@ -44,7 +46,7 @@ export async function runWrites(load: WriteLoad): Promise<WriteResult> {
   const session = connect(load.url, { ca: load.ca });
   const failed = Promise.withResolvers<never>();
   session.on('error', failed.reject);
-  const result: WriteResult = { written: [], ms: [], shards: load.shards };
+  const result: WriteResult = { written: [], ms: [], refused: 0, shards: load.shards };
   const flying = new Set<Promise<void>>();
   const started = performance.now();
   try {
@@ -70,19 +72,26 @@ async function move(
   shard: ShardState,
   result: WriteResult,
 ): Promise<void> {
-  const previous = shard.owner;
-  shard.owner = (previous + 1) % nodes.length;
-  shard.version += 1;
-  shard.epoch += 1;
-  const status = statusOf(nodes, shard, previous);
+  const next = {
+    ...shard,
+    owner: (shard.owner + 1) % nodes.length,
+    version: shard.version + 1,
+    epoch: shard.epoch + 1,
+  };
   const started = performance.now();
-  const answer = await put(session, token, shard, status);
+  const { status, text } = await put(session, token, shard, statusOf(nodes, next, shard.owner));
   const at = machineMicros();
+  if (status === 429) {
+    result.refused += 1;
+    return;
+  }
   result.ms.push(performance.now() - started);
-  const found = /"resourceVersion":"(\d+)"/.exec(answer);
-  if (!found) throw new Error(`a write was refused: ${answer.slice(0, 500)}`);
-  shard.resourceVersion = found[1]!;
-  result.written.push([Number(found[1]), at]);
+  const resourceVersion = /"resourceVersion":"(\d+)"/.exec(text)?.[1];
+  if (status !== 200 || resourceVersion === undefined) {
+    throw new Error(`a write was refused: ${status} ${text.slice(0, 500)}`);
+  }
+  Object.assign(shard, next, { resourceVersion });
+  result.written.push([Number(resourceVersion), at]);
 }
 
 /** As the operator writes it. */
@@ -113,8 +122,13 @@ export function statusOf(nodes: readonly string[], { owner, version, epoch }: Sh
 }
 
 /** As the operator does: against the version that it knows. */
-function put(session: ClientHttp2Session, token: string, shard: ShardState, status: object): Promise<string> {
-  const { promise, resolve, reject } = Promise.withResolvers<string>();
+function put(
+  session: ClientHttp2Session,
+  token: string,
+  shard: ShardState,
+  status: object,
+): Promise<{ status: number; text: string }> {
+  const { promise, resolve, reject } = Promise.withResolvers<{ status: number; text: string }>();
   const { namespace, name, resourceVersion } = shard;
   const stream = session.request({
     ':method': 'PUT',
@@ -122,13 +136,17 @@ function put(session: ClientHttp2Session, token: string, shard: ShardState, stat
     authorization: `Bearer ${token}`,
     'content-type': 'application/json',
   });
-  let answer = '';
+  let text = '';
+  let answered = 0;
+  stream.on('response', (headers) => {
+    answered = Number(headers[':status']);
+  });
   stream.setEncoding('utf8');
   stream.on('data', (chunk: string) => {
-    answer += chunk;
+    text += chunk;
   });
   stream.on('error', reject);
-  stream.on('end', () => resolve(answer));
+  stream.on('end', () => resolve({ status: answered, text }));
   const spec = specOf(name);
   const metadata = { namespace, name, resourceVersion };
   stream.end(JSON.stringify({ apiVersion: API_VERSION, kind: 'ShardAssignment', metadata, spec, status }));
