@@ -94,6 +94,16 @@ export class Cast {
     }
   }
 
+  /** Where kube-apiserver is. */
+  get kubeUrl(): string {
+    return inject('controlPlane').url;
+  }
+
+  /** Deletes a service account, and with it every token of it. */
+  async dismiss(name: string): Promise<void> {
+    await this.admin.delete(SERVICE_ACCOUNTS, { namespace: this.namespace, name });
+  }
+
   async unbind(name: string): Promise<void> {
     await this.admin.delete(ROLE_BINDINGS, { namespace: this.namespace, name });
   }
@@ -107,11 +117,12 @@ export class Cast {
     return answer.status.token;
   }
 
-  /** A client that is the product's API server, or operator, towards Kubernetes. */
+  /** A client that is the product's API server, or operator, towards Kubernetes; `by`: through another address. */
   async process(
     name: typeof API_SERVER_SERVICE_ACCOUNT | typeof OPERATOR_SERVICE_ACCOUNT,
+    by?: string,
   ): Promise<KubeClient> {
-    return this.#withToken(await this.token(SYSTEM_NAMESPACE, name));
+    return this.#withToken(await this.token(SYSTEM_NAMESPACE, name), by);
   }
 
   /** A shard with status, as the operator would have written it. */
@@ -127,11 +138,11 @@ export class Cast {
     return operator.updateStatus(SHARD_ASSIGNMENTS, { ...created, status: full });
   }
 
-  #withToken(token: string): KubeClient {
+  #withToken(token: string, by?: string): KubeClient {
     const { url, caCert } = inject('controlPlane');
     const client = kubeFromString(
       JSON.stringify({
-        clusters: [{ name: 'test', cluster: { server: url, 'certificate-authority': caCert } }],
+        clusters: [{ name: 'test', cluster: { server: by ?? url, 'certificate-authority': caCert } }],
         users: [{ name: 'test', user: { token } }],
         contexts: [{ name: 'test', context: { cluster: 'test', user: 'test' } }],
         'current-context': 'test',
