@@ -7,8 +7,8 @@ import {
 } from '@meshkit/proto/reflection';
 
 /**
- * Server reflection, so that grpcurl and its like need no files of ours. It serves the descriptors as buf built them;
- * @grpc/reflection 1.0.4 encodes them anew without `syntax`, and then no client accepts a `proto3_optional` field.
+ * Server reflection, so that grpcurl and its like need no files of ours. It serves the descriptors as buf built them,
+ * from a module; @grpc/reflection reads files at start that a bundled executable does not have.
  */
 
 type Answer = NonNullable<ServerReflectionResponse['messageResponse']>;
