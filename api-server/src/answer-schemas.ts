@@ -54,7 +54,7 @@ export const shardSchema = z
   .describe('A shard: intent and truth on one level. Members without a value are left out.')
   .meta({ id: 'Shard' }) satisfies z.ZodType<ShardView>;
 
-export const nodeSchema = z
+const nodeSchema = z
   .strictObject({
     namespace: z.string(),
     name: z.string(),
@@ -68,7 +68,7 @@ export const nodeSchema = z
   })
   .meta({ id: 'Node' }) satisfies z.ZodType<NodeView>;
 
-export const versionVectorSchema = z
+const versionVectorSchema = z
   .strictObject({
     lineage: z
       .string()

@@ -5,7 +5,7 @@ import { compareVersions } from '@meshkit/shards/records';
 import type { ShardFilter, ShardPage, ShardRepository } from '@meshkit/shards/repository';
 
 /** How long a request waits for a position that this replica has not reached. */
-export const WAIT_MS = 3_000;
+const WAIT_MS = 3_000;
 
 export interface ListRequest {
   pageSize: number;

@@ -34,7 +34,7 @@ interface Described<Params, Query> {
   document: OperationDocument;
 }
 
-export interface OperationDocument {
+interface OperationDocument {
   /** Unique among all operations: generated clients name their functions after it. */
   operationId: string;
   summary: string;

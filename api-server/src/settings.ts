@@ -42,7 +42,7 @@ export function readSettings<S extends z.ZodObject>(
   throw new ShardError('invalidArgument', lines.join('\n'), { errors: faults });
 }
 
-export interface SettingRow {
+interface SettingRow {
   flag: string;
   variable: string;
   /** Empty when there is none. */

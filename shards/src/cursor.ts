@@ -1,6 +1,6 @@
 import { ShardError } from './errors.ts';
 import type { ShardFilter } from './repository.ts';
-import { digest, openToken, sealToken } from './token.ts';
+import { digest, openToken, sealToken, tokenInvalid } from './token.ts';
 
 const KIND = 'list';
 
@@ -28,6 +28,7 @@ export function sealCursor(filter: ShardFilter, { after, cut, keyset }: ListPlac
 /** The place of `sealCursor`. Throws `tokenInvalid`, or `filterMismatch` for a cursor of another filter. */
 export function openCursor(filter: ShardFilter, cursor: string): ListPlace {
   const [bound, after = '', lineage = '', position = '', keyset] = openToken(KIND, cursor, 'cursor');
+  if (!/^\d{0,40}$/.test(position)) throw tokenInvalid('cursor', 'is damaged');
   if (bound !== filterDigest(filter)) {
     const detail = 'belongs to a list with other filters';
     throw new ShardError(
