@@ -1,11 +1,16 @@
+import { once } from 'node:events';
+import { readFileSync } from 'node:fs';
 import { connect, constants } from 'node:http2';
+import { connect as connectTls } from 'node:tls';
 import { Client, credentials, type Metadata, type ServiceError, status } from '@grpc/grpc-js';
+import { systemClock } from '@meshkit/crds/clock';
 import { API_SERVER_SERVICE_ACCOUNT } from '@meshkit/crds/roles';
 import { type HealthCheckResponse, HealthClient } from '@meshkit/proto/health';
 import { FILES } from '@meshkit/proto/image';
 import { ServerReflectionRequest, ServerReflectionResponse } from '@meshkit/proto/reflection';
-import { ListRequest } from '@meshkit/proto/v1/shard_service';
+import { ListRequest, ShardServiceService } from '@meshkit/proto/v1/shard_service';
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
+import { listenGrpc } from '../src/grpc-listener.ts';
 import { type Failure, failureOf, metadata, trusting } from './grpc-wire.ts';
 import { AUDIENCE, CA, Cast, eventually, type RunningServer, startServer } from './running-server.ts';
 
@@ -188,6 +193,35 @@ describe('the gRPC port', () => {
     expect(await ended).toBeUndefined();
     expect(heard.slice(-2)).toEqual(['SERVING', 'NOT_SERVING']);
     client.close();
+  });
+
+  it('shows a renewed certificate to those who connect from then on', async () => {
+    const fixture = (name: string) => readFileSync(new URL(`fixtures/${name}`, import.meta.url));
+    const listener = await listenGrpc({
+      service: { definition: ShardServiceService, implementation: {} },
+      address: { host: '127.0.0.1', port: 0 },
+      certificate: { cert: fixture('tls.crt'), key: fixture('tls.key') },
+      notReady: () => undefined,
+      clock: systemClock,
+    });
+    const shown = async () => {
+      const [host, port] = listener.address.split(':');
+      const socket = connectTls({
+        host,
+        port: Number(port),
+        ALPNProtocols: ['h2'],
+        rejectUnauthorized: false,
+      });
+      await once(socket, 'secureConnect');
+      const { subject } = socket.getPeerCertificate();
+      socket.destroy();
+      return subject.CN;
+    };
+    expect(await shown()).not.toBe('renewed');
+    listener.renew({ cert: fixture('renewed.crt'), key: fixture('renewed.key') });
+    expect(await shown()).toBe('renewed');
+    await listener.close(1_000);
+    await expect(shown()).rejects.toThrow('ECONNREFUSED');
   });
 
   it('wants TLS', async () => {

@@ -1,0 +1,150 @@
+import { EventEmitter } from 'node:events';
+import { Metadata, type StatusObject } from '@grpc/grpc-js';
+import { systemClock } from '@meshkit/crds/clock';
+import { silentLog } from '@meshkit/crds/log';
+import { GetRequest, ListRequest, ListResponse } from '@meshkit/proto/v1/shard_service';
+import { API_VERSION, type ShardAssignment } from '@meshkit/shards/records';
+import type { ShardRepository } from '@meshkit/shards/repository';
+import { Registry } from 'prom-client';
+import { describe, expect, it } from 'vitest';
+import { AccessRecorder } from './access-record.ts';
+import { shardService } from './grpc-service.ts';
+import type { CacheHealth } from './kubernetes-repository.ts';
+
+const MIB = 1 << 20;
+
+describe('the gRPC service', () => {
+  const health: CacheHealth = {};
+  const lines: Record<string, unknown>[] = [];
+  const log = {
+    ...silentLog,
+    info: (fields: Record<string, unknown>) => void lines.push(fields),
+    warn: (fields: Record<string, unknown>) => void lines.push(fields),
+  };
+  let shards: ShardAssignment[] = [];
+  let waiting: AbortSignal | undefined;
+  const repository: ShardRepository = {
+    list: async (_filter, { limit, after = '' }) => {
+      const rest = shards.filter(({ metadata }) => metadata.name > after);
+      const items = rest.slice(0, limit);
+      const next = rest.length > limit ? items.at(-1)?.metadata.name : undefined;
+      const versionVector = { lineage: 'l', position: '9', namespaces: {} };
+      return { items, next, versionVector, resumeToken: 'r', consistency: 'snapshot' };
+    },
+    get: () => Promise.reject(new TypeError('a mistake of ours')),
+    nodes: async () => [],
+    waitFor: (_position, signal) => {
+      waiting = signal;
+      const { promise, resolve } = Promise.withResolvers<boolean>();
+      signal.addEventListener('abort', () => resolve(false));
+      return promise;
+    },
+    watch: () => Promise.reject(new TypeError('not here')),
+  };
+  const { implementation, definition } = shardService({
+    repository,
+    authenticator: { authenticate: async () => ({ user: 'jane', groups: [], key: 'k' }) },
+    authorizer: { require: async () => undefined },
+    limits: { request: () => undefined },
+    cacheHealth: () => health,
+    recorder: new AccessRecorder(log, new Registry()),
+    clock: systemClock,
+    log,
+  });
+
+  class Call extends EventEmitter {
+    readonly metadata = new Metadata();
+    readonly sent: Metadata[] = [];
+    readonly request: Buffer;
+    cancelled = false;
+    deadline: number | Date = Number.POSITIVE_INFINITY;
+
+    constructor(request: Uint8Array) {
+      super();
+      this.request = Buffer.from(request);
+    }
+
+    getDeadline(): number | Date {
+      return this.deadline;
+    }
+
+    sendMetadata(metadata: Metadata): void {
+      this.sent.push(metadata);
+    }
+  }
+
+  function run(method: 'list' | 'get', call: Call): Promise<Buffer | StatusObject> {
+    const { promise, resolve } = Promise.withResolvers<Buffer | StatusObject>();
+    const handler = implementation[method] as unknown as (
+      call: Call,
+      done: (error: StatusObject | null, bytes?: Buffer) => void,
+    ) => void;
+    handler(call, (error, bytes) => resolve(error ?? (bytes as Buffer)));
+    return promise;
+  }
+
+  const list = (request: Partial<ListRequest>) =>
+    new Call(ListRequest.encode(ListRequest.fromPartial(request)).finish());
+
+  it('keeps pages below what clients take, and loses nothing by that', async () => {
+    shards = Array.from({ length: 1_000 }, (_, at) => bigShard(String(at).padStart(4, '0')));
+    const names: string[] = [];
+    let pageToken = '';
+    let pages = 0;
+    do {
+      const bytes = (await run('list', list({ pageSize: 1_000, pageToken }))) as Buffer;
+      expect(bytes.length).toBeLessThan(3.2 * MIB);
+      const page = ListResponse.decode(bytes);
+      names.push(...page.shards.map(({ name }) => name));
+      pageToken = page.nextPageToken;
+      pages += 1;
+    } while (pageToken !== '');
+    expect(names).toEqual(shards.map(({ metadata }) => metadata.name));
+    // 10 MB of shards.
+    expect(pages).toBeLessThan(8);
+  });
+
+  it('gives up when the caller does', async () => {
+    lines.length = 0;
+    const call = list({ minVersion: '10' });
+    void run('list', call);
+    while (waiting === undefined) await new Promise((resolve) => setImmediate(resolve));
+    call.cancelled = true;
+    call.emit('cancelled');
+    expect(waiting.aborted).toBe(true);
+    expect(lines).toMatchObject([{ op: 'list', transport: 'grpc', status: 'CANCELLED', decision: 'allow' }]);
+  });
+
+  it('says what is old, and serves nothing before it knows anything', async () => {
+    health.stale = 'lost the watch';
+    const stale = list({});
+    await run('list', stale);
+    expect(stale.sent[0]?.getMap()).toEqual({ 'mesh-cache': 'stale' });
+    health.stale = undefined;
+    health.cold = 'waiting for the first list';
+    expect(await run('list', list({}))).toMatchObject({ code: 14, details: 'waiting for the first list' });
+    health.cold = undefined;
+  });
+
+  it('keeps a mistake of ours to itself', async () => {
+    const request = { namespace: 'payments', name: 'orders.0001', minVersion: '' };
+    const answer = await run('get', new Call(GetRequest.encode(request).finish()));
+    expect(answer).toMatchObject({
+      code: 13,
+      details: 'the server failed on this request; its log says more',
+    });
+  });
+
+  it('serves what the contract declares, and nothing else', () => {
+    expect(Object.keys(implementation).sort()).toEqual(Object.keys(definition).sort());
+  });
+});
+
+function bigShard(id: string): ShardAssignment {
+  return {
+    apiVersion: API_VERSION,
+    kind: 'ShardAssignment',
+    metadata: { namespace: 'payments', name: `orders.${id}`, uid: id, resourceVersion: '1' },
+    spec: { shardSet: 'orders', shardId: id, reason: 'r'.repeat(10_000) },
+  };
+}
