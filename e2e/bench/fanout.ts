@@ -37,7 +37,6 @@ export const benchmarkFanout: Benchmark = ({ progress, quick }) =>
     try {
       const bytesPerStream = await memory(product, load, progress);
       const cases = casesOf(product);
-      const base = await baseline(product, load, extent);
       // The first round warms up: code is compiled, caches are filled.
       for (let at = 0; at <= extent.rounds; at++) {
         for (const one of cases) {
@@ -45,13 +44,11 @@ export const benchmarkFanout: Benchmark = ({ progress, quick }) =>
           const stretch = await load.run(CHANGES_PER_SECOND, extent.runMs, one.target);
           await load.close();
           if (at > 0) one.stretches.push(stretch);
-          progress(
-            `round ${at}: ${one.target.subject}, ${nameOf(one)}: p99 ${distributionOf(stretch.delays).p99} ms`,
-          );
+          progress(`round ${at}: ${one.target.subject}, ${nameOf(one)}: ${told(stretch)}`);
         }
       }
       const reconnects = await reconnect(product, load, extent, progress);
-      return report(product, cases, base, bytesPerStream, reconnects);
+      return report(product, cases, bytesPerStream, reconnects);
     } finally {
       await load.stop();
     }
@@ -62,6 +59,8 @@ function casesOf({ meshkit, grpc, kube }: BenchProduct): Case[] {
     return { target, streams, filtered, stretches: [] };
   };
   return [
+    // What changes cost a server by themselves; what deliveries cost is what comes on top.
+    ...[meshkit, kube].map((target) => one(target, 0)),
     ...[meshkit, grpc, kube].map((target) => one(target, 100)),
     ...[meshkit, grpc, kube].map((target) => one(target, 1_000)),
     ...[meshkit, grpc].map((target) => one(target, MOST)),
@@ -69,6 +68,9 @@ function casesOf({ meshkit, grpc, kube }: BenchProduct): Case[] {
     ...[meshkit, grpc].map((target) => one(target, MOST, true)),
   ];
 }
+
+const told = ({ delays, deliveries }: Stretch): string =>
+  deliveries > 0 ? `p99 ${distributionOf(delays).p99} ms` : 'nobody watches';
 
 const nameOf = ({ streams, filtered }: Case): string =>
   `${streams} streams, ${filtered ? `${NODES.length} filters` : 'unfiltered'}`;
@@ -91,16 +93,6 @@ async function memory(
   progress(`${MOST} streams are live after ${Math.round(ms)} ms and take ${Math.round(bytes)} bytes each`);
   await load.close();
   return bytes;
-}
-
-/** CPU that changes cost a server per change when nobody watches. */
-async function baseline(product: BenchProduct, load: StreamLoad, { rounds, runMs }: Extent) {
-  const perChange = async (target: Target): Promise<number> => {
-    await load.open(target, 0);
-    const { cpu, changes } = await load.run(CHANGES_PER_SECOND, (rounds * runMs) / 2, target);
-    return cpu / changes;
-  };
-  return { meshkit: await perChange(product.meshkit), kube: await perChange(product.kube) };
 }
 
 /** All streams of a transport are cut, and come back at once with a token, while one client goes on listing. */
@@ -157,13 +149,20 @@ async function tokenOf({ product, meshkit }: BenchProduct): Promise<string> {
 function report(
   product: BenchProduct,
   cases: Case[],
-  base: { meshkit: number; kube: number },
   bytesPerStream: number,
   reconnects: { sse: number[]; grpc: number[]; lists: number[] },
 ) {
-  const rows = cases.map((one) => row(one, one.target === product.kube ? base.kube : base.meshkit));
-  const found = (target: Target, streams: number) =>
-    rows[cases.findIndex((one) => one.target === target && one.streams === streams && !one.filtered)] as Row;
+  const find = (target: Target, streams: number) =>
+    cases.find((one) => one.target === target && one.streams === streams && !one.filtered) as Case;
+  const idle = new Map(
+    [product.meshkit, product.kube].map((target) => {
+      const { cpu, changes } = together(find(target, 0).stretches);
+      return [target.pid(), cpu / changes];
+    }),
+  );
+  const watched = cases.filter(({ streams }) => streams > 0);
+  const rows = watched.map((one) => row(one, idle.get(one.target.pid()) ?? 0));
+  const found = (target: Target, streams: number) => rows[watched.indexOf(find(target, streams))] as Row;
   const [ours, kube] = [found(product.meshkit, 1_000), found(product.kube, 1_000)];
   const figures = {
     p99MsSse1000: Number(ours.p99Median),

@@ -42,7 +42,7 @@ export class StreamLoad {
     this.#shards = shards;
   }
 
-  /** Opens `count` streams (a multiple of 200 when filtered); resolves with the milliseconds until all were live. */
+  /** Opens `count` streams (filtered: a multiple of the filters); resolves with the milliseconds until all were live. */
   async open(
     target: Target,
     count: number,
@@ -51,7 +51,10 @@ export class StreamLoad {
     const { slow, ...watch } = options;
     this.#open = { target, count, filters: options.owners?.length ?? 0 };
     const asks = await Promise.all(
-      this.#watchers.map(() => this.#product.watches(target, this.#namespace, count / GENERATORS, watch)),
+      this.#watchers.map((_, at) => {
+        const owners = options.owners?.filter((_, index) => index % GENERATORS === at);
+        return this.#product.watches(target, this.#namespace, count / GENERATORS, { ...watch, owners });
+      }),
     );
     const started = performance.now();
     await Promise.all(this.#watchers.map((generator, at) => generator.ask('watch', asks[at]!)));
@@ -72,6 +75,8 @@ export class StreamLoad {
     const { count, filters } = this.#open;
     const { url, ca } = this.#product.kube;
     const load = { url, ca, token: this.#product.operatorToken, shards: this.#shards, nodes: [...NODES] };
+    // What streams say when they begin is no delivery.
+    await Promise.all(this.#watchers.map((one) => one.ask('measured', { written: [] })));
     const before = cpuMs([under.pid()]);
     const { written, refused, shards } = await this.#writer.ask('write', { ...load, perSecond, forMs });
     for (const [at, shard] of shards.entries()) this.#shards[at] = shard;

@@ -6,8 +6,7 @@ export type PositionReader = (payload: Buffer, found: (position: number) => void
 
 /** Longer than any of the markers with its number. */
 const CARRY_BYTES = 64;
-/** Servers cut a message where a buffer of theirs is full (4 KiB in Go, 16 KiB in Node); any other frame ends with one. */
-const BUFFER = 4_096;
+const LINE_FEED = 10;
 const MARKERS = { sse: Buffer.from('"position":"'), kube: Buffer.from('"resourceVersion":"') };
 
 export function positionsOf(kind: Positions): PositionReader {
@@ -31,7 +30,8 @@ function textPositions(marker: Buffer): PositionReader {
       found(position);
       done = digit;
     }
-    if (payload.length % BUFFER === 0) {
+    // A frame that does not end with a line may end in the middle of a marker.
+    if (bytes[bytes.length - 1] !== LINE_FEED) {
       carry = Buffer.from(bytes.subarray(Math.max(done, bytes.length - CARRY_BYTES)));
     }
   };
