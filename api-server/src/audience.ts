@@ -31,8 +31,11 @@ interface Snapshot {
   takenAt: number;
 }
 
-export interface SnapshotProgress {
+/** Told by a block of messages that can only be resumed as a whole. */
+export interface BlockProgress {
+  /** Before its first message: the token for a cut inside. */
   inside: (token: string) => void;
+  /** Before its last lot: the number of the newest change that the block contains, and the state after it. */
   atEnd: (number: number, mark: Mark) => void;
 }
 
@@ -74,8 +77,8 @@ export class Audience {
   }
 
   /** Resumes after the mark. */
-  tokenAfter({ position, ordinal, anchor }: Mark): string {
-    return this.#seal({ lineage: this.#world.lineage(), position, ordinal, anchor, snapshot: false });
+  tokenAfter(mark: Mark): string {
+    return this.#seal({ ...mark, lineage: this.#world.lineage(), snapshot: false });
   }
 
   /**
@@ -88,8 +91,8 @@ export class Audience {
   }
 
   /** Starts a snapshot that is no older than the mark; absent: than now. */
-  snapshotToken({ position, ordinal, anchor }: Mark = this.#world.timeline.head): string {
-    return this.#seal({ lineage: this.#world.lineage(), position, ordinal, anchor, snapshot: true });
+  snapshotToken(mark: Mark = this.#world.timeline.head): string {
+    return this.#seal({ ...mark, lineage: this.#world.lineage(), snapshot: true });
   }
 
   /** Of a history that is no more: answered with a reset. */
@@ -123,34 +126,32 @@ export class Audience {
   }
 
   /**
-   * The same, with all changes of a shard folded into one, in lots. A cut inside starts the whole again: what was said
-   * of one shard is ahead of what was not yet said of another, so there is no point to resume from but the end.
-   * `atEnd` is called just before the last lot is yielded.
+   * The same, with all changes of a shard folded into one, in lots. What is said of one shard is then ahead of what was
+   * not yet said of another, so there is no point to resume from but the end: a cut inside leads to a snapshot.
    */
-  *folded(from: number, to: number, atEnd: () => void): Generator<Writes> {
+  *folded(from: number, to: number, { inside, atEnd }: BlockProgress): Generator<Writes> {
     const { lot, timeline } = this.#world;
     const { ring } = timeline;
     const all: Change[] = [];
     for (let number = from + 1; number <= to; number += 1) all.push(ring.at(number)!.change);
-    const [start, end] = [this.tokenAt(from), this.tokenAfter(ring.markAt(to)!)];
+    const mark = ring.markAt(to)!;
+    const token = this.snapshotToken(mark);
+    inside(token);
     const messages = fold(all).flatMap(({ change, count }) => {
-      const message = this.#message(change, start);
+      const message = this.#message(change, token);
       return message ? [count > 1 ? { ...message, coalesced: count } : message] : [];
     });
     const last = messages.at(-1);
-    if (last) last.token = end;
-    else atEnd();
+    if (last) last.token = this.tokenAfter(mark);
+    else atEnd(to, mark);
     for (let at = 0; at < messages.length; at += lot) {
-      if (at + lot >= messages.length) atEnd();
+      if (at + lot >= messages.length) atEnd(to, mark);
       yield this.#joined(messages.slice(at, at + lot).map((message) => this.encoding.encode(message)));
     }
   }
 
-  /**
-   * A whole snapshot, in lots. `inside` is told the token that starts it again; `atEnd` the number of the newest change
-   * in it, just before the lot is yielded after which the stream may be resumed.
-   */
-  *snapshot(reason: ResetReason | undefined, { inside, atEnd }: SnapshotProgress): Generator<Writes> {
+  /** A whole snapshot, in lots. */
+  *snapshot(reason: ResetReason | undefined, { inside, atEnd }: BlockProgress): Generator<Writes> {
     const { cache, lot } = this.#world;
     const { id, records, mark, number } = this.#takeSnapshot();
     const { position } = mark;
@@ -197,12 +198,11 @@ export class Audience {
 
   /** No write, or one. */
   #change(number: number): Writes {
-    const entry = this.#world.timeline.ring.at(number)!;
-    const { change, anchor } = entry;
+    const { ring } = this.#world.timeline;
+    const { change } = ring.at(number)!;
     if (!seenThrough(this.filter, change)) return NOTHING;
     return this.#world.cache.get(`${this.#id} ${number}`, () => {
-      const { position, ordinal } = change;
-      const message = this.#message(change, this.tokenAfter({ position, ordinal, anchor }));
+      const message = this.#message(change, this.tokenAfter(ring.markAt(number)!));
       return message ? this.encode(message) : NOTHING;
     });
   }

@@ -3,6 +3,8 @@ import { type Change, comparePoints, type Point } from '@meshkit/shards/change';
 /** A point of the history, and the digest of the whole state there. */
 export interface Mark extends Point {
   anchor: string;
+  /** Between changes that are one step: the state there never was. */
+  partial?: boolean;
 }
 
 export interface RingEntry {
@@ -15,7 +17,7 @@ export interface RingEntry {
   readonly size: number;
   /** Monotonic milliseconds. */
   readonly arrivedAt: number;
-  /** More changes belong to the same step, so the state in between never was. */
+  /** More changes belong to the same step. */
   readonly partial: boolean;
 }
 
@@ -122,6 +124,6 @@ export class ChangeRing {
   }
 }
 
-function markOf({ change, anchor }: RingEntry): Mark {
-  return { position: change.position, ordinal: change.ordinal, anchor };
+function markOf({ change, anchor, partial }: RingEntry): Mark {
+  return { position: change.position, ordinal: change.ordinal, anchor, partial };
 }

@@ -1,7 +1,7 @@
 import { comparePoints } from '@meshkit/shards/change';
 import { ShardError } from '@meshkit/shards/errors';
 import type { ResetReason, Watch, WatchCaller, WatchSink } from '@meshkit/shards/watch';
-import type { Audience } from './audience.ts';
+import type { Audience, BlockProgress } from './audience.ts';
 import type { Writes } from './byte-cache.ts';
 import type { Mark } from './ring.ts';
 import type { Timeline } from './timeline.ts';
@@ -67,8 +67,18 @@ export class WatchStream implements Watch {
   #phase: 'catchingUp' | 'live' | 'ended' = 'catchingUp';
   /** What it still has to hear before it is live. */
   #source: Generator<Writes | typeof PARKED>;
-  /** Starts the present snapshot again; undefined outside of one. */
-  #snapshotToken: string | undefined;
+  /** Inside a block that can only be resumed as a whole: the token for that. */
+  #blockToken: string | undefined;
+  readonly #block: BlockProgress = {
+    inside: (token) => {
+      this.#blockToken = token;
+    },
+    atEnd: (number, mark) => {
+      this.#told = number;
+      this.#mark = mark;
+      this.#blockToken = undefined;
+    },
+  };
   /** Its mark is yet to be reached. */
   #ahead = false;
   #waitingSince: number | undefined;
@@ -180,8 +190,7 @@ export class WatchStream implements Watch {
       this.#mark = start.mark;
       if (start.kind === 'after') this.#told = start.number;
       else this.#ahead = true;
-      const isWhole = start.kind === 'ahead' || !this.#owner.timeline.ring.at(start.number)?.partial;
-      if (isWhole) yield this.audience.bookmark(start.mark);
+      if (!start.mark.partial) yield this.audience.bookmark(start.mark);
       if (start.kind === 'ahead') yield* this.#reach(start.mark);
     }
     yield* this.#goOn();
@@ -220,10 +229,7 @@ export class WatchStream implements Watch {
   *#fold(): Generator<Writes> {
     const { ring } = this.#owner.timeline;
     if (ring.reaches(this.#told)) {
-      const to = ring.last;
-      yield* this.audience.folded(this.#told, to, () => {
-        this.#told = to;
-      });
+      yield* this.audience.folded(this.#told, ring.last, this.#block);
     }
     yield* this.#goOn();
   }
@@ -237,19 +243,10 @@ export class WatchStream implements Watch {
 
   *#snapshot(reason: ResetReason | undefined, reset: boolean): Generator<Writes> {
     if (reset && reason) {
-      this.#snapshotToken = this.audience.snapshotToken();
-      yield this.audience.encode({ type: 'reset', reason, token: this.#snapshotToken });
+      this.#blockToken = this.audience.snapshotToken();
+      yield this.audience.encode({ type: 'reset', reason, token: this.#blockToken });
     }
-    yield* this.audience.snapshot(reason, {
-      inside: (token) => {
-        this.#snapshotToken = token;
-      },
-      atEnd: (number, mark) => {
-        this.#told = number;
-        this.#mark = mark;
-        this.#snapshotToken = undefined;
-      },
-    });
+    yield* this.audience.snapshot(reason, this.#block);
   }
 
   /** The next lot; none left: the stream is live, or has ended. */
@@ -296,7 +293,7 @@ export class WatchStream implements Watch {
   }
 
   #token(): string {
-    if (this.#snapshotToken !== undefined) return this.#snapshotToken;
+    if (this.#blockToken !== undefined) return this.#blockToken;
     // History was cut, and the stream has yet to say so.
     if (this.#restarts !== this.#owner.timeline.restarts) return this.audience.foreignToken();
     if (this.#ahead && this.#mark) return this.audience.tokenAfter(this.#mark);

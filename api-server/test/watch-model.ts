@@ -25,6 +25,8 @@ export class Cluster {
   readonly #history = new Map<string, Map<string, ShardAssignment>[]>();
   /** The positions of the history that counts. */
   #line: string[] = [];
+  /** How often history was cut. */
+  restores = 0;
   #position = 100;
   #uids = 0;
   readonly followers: Replica[] = [];
@@ -93,6 +95,7 @@ export class Cluster {
 
   /** etcd is restored to the state of some steps ago, and every replica finds out. */
   restore(back: number): void {
+    this.restores += 1;
     this.#line.splice(Math.max(1, this.#line.length - back));
     const to = this.#line.at(-1)!;
     const state = this.#history.get(to)!.at(-1)!;
@@ -364,9 +367,8 @@ export class Client {
     }
     const known = this.state.get(key);
     const expected = event === 'ADDED' ? undefined : text(previous!);
-    // Folded changes may be repeated after a cut, and a watch from now on knows only what it has heard.
-    const isExact = this.complete && !this.request.allowCoalescing;
-    if (isExact && known !== expected) {
+    // A watch from now on knows only what it has heard.
+    if (this.complete && known !== expected) {
       throw new Error(`${event} ${key} at ${message.position}: had ${known}, expected ${expected}`);
     }
     if (event === 'DELETED') {

@@ -6,6 +6,8 @@ import { openToken, sealToken, tokenInvalid } from './token.ts';
 
 const KIND = 'resume';
 const NAME = 'resumeToken';
+const SNAPSHOT = 's';
+const PARTIAL = 'p';
 
 /** What a watcher knows: everything up to the point, in that lineage. */
 export interface ResumePoint extends Point {
@@ -17,20 +19,21 @@ export interface ResumePoint extends Point {
   anchor: string;
   /** The token was handed out inside a snapshot, which has to start again. */
   snapshot: boolean;
+  /** Between changes that are one step, so that the state at the point never was. */
+  partial?: boolean;
 }
 
 /** `filter` as text: `filterDigest` of the stream's or list's filter. */
-export function sealResumeToken(
-  filter: string,
-  { lineage, position, ordinal, anchor, snapshot }: ResumePoint,
-): string {
-  return sealToken(KIND, [filter, lineage, position, String(ordinal), anchor, snapshot ? '1' : '']);
+export function sealResumeToken(filter: string, point: ResumePoint): string {
+  const { lineage, position, ordinal, anchor, snapshot, partial } = point;
+  const mode = snapshot ? SNAPSHOT : partial ? PARTIAL : '';
+  return sealToken(KIND, [filter, lineage, position, String(ordinal), anchor, mode]);
 }
 
 /** Throws `tokenInvalid`, or `filterMismatch` for a token of another filter. */
 export function openResumeToken(filter: ShardFilter, token: string): ResumePoint {
   const fields = openToken(KIND, token, NAME);
-  const [bound, lineage = '', position = '', ordinal = '', anchor = '', snapshot] = fields;
+  const [bound, lineage = '', position = '', ordinal = '', anchor = '', mode] = fields;
   if (!/^\d{1,40}$/.test(position) || !/^\d{1,15}$/.test(ordinal)) throw tokenInvalid(NAME, 'is damaged');
   if (bound !== filterDigest(filter)) {
     const detail = 'belongs to a list or watch with other filters';
@@ -40,5 +43,6 @@ export function openResumeToken(filter: ShardFilter, token: string): ResumePoint
       { errors: [{ pointer: `/query/${NAME}`, detail }] },
     );
   }
-  return { lineage, position, ordinal: Number(ordinal), anchor, snapshot: snapshot === '1' };
+  const point = { lineage, position, ordinal: Number(ordinal), anchor };
+  return { ...point, snapshot: mode === SNAPSHOT, partial: mode === PARTIAL };
 }

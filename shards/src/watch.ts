@@ -16,7 +16,8 @@ export type ResetReason = 'expired' | 'lineageChanged' | 'snapshotInterrupted';
  * `bookmark` now and then; `reset` and a snapshot may come at any time.
  *
  * `token` resumes after the message. Inside a snapshot (`reset`, `snapshot-begin` and its rows) it starts that
- * snapshot again, so that a cut in the middle skips nothing. Positions never go back but at a `reset`.
+ * snapshot again, so that a cut in the middle skips nothing; between coalesced messages it starts a snapshot too.
+ * Positions never go back but at a `reset`.
  */
 export type WatchMessage =
   | { type: 'snapshot-begin'; position: string; lineage: string; reason?: ResetReason; token: string }
