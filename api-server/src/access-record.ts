@@ -1,7 +1,15 @@
 import type { Log } from '@meshkit/crds/log';
 import { ERRORS, type ShardError } from '@meshkit/shards/errors';
 import type { Scope } from '@meshkit/shards/scope';
-import { context, propagation, type Span, SpanKind, SpanStatusCode, trace } from '@opentelemetry/api';
+import {
+  context,
+  propagation,
+  type Span,
+  SpanKind,
+  SpanStatusCode,
+  type Tracer,
+  trace,
+} from '@opentelemetry/api';
 import { Counter, Histogram, type Registry } from 'prom-client';
 import type { Transport } from './operation.ts';
 
@@ -45,15 +53,18 @@ export interface Outcome {
 /** Says once per request who did what and how it went: a log line, metrics and a span. */
 export class AccessRecorder {
   readonly #log: Log;
+  readonly #tracer: Tracer;
   readonly #total: Counter<'op' | 'scope' | 'decision' | 'transport'>;
   readonly #duration: Histogram<'op' | 'transport' | 'status'>;
   readonly #streamDuration: Histogram<'op' | 'transport' | 'status'>;
   readonly #downgrades: Counter<'reason'>;
   readonly #protocols: Counter<'protocol'>;
 
-  constructor(log: Log, registry: Registry) {
+  /** `tracer` absent: that of the OpenTelemetry SDK in this process, if there is one. */
+  constructor(log: Log, registry: Registry, tracer = trace.getTracer('meshkit-api-server')) {
     const registers = [registry];
     this.#log = log;
+    this.#tracer = tracer;
     this.#total = new Counter({
       name: 'meshkit_access_total',
       help: 'Requests by operation, needed scope and access decision.',
@@ -91,7 +102,7 @@ export class AccessRecorder {
   /** `carrier`: the request's headers or metadata, which may name the span that this one belongs to. */
   begin(carrier: unknown): Span {
     const parent = propagation.extract(context.active(), carrier);
-    return trace.getTracer('meshkit-api-server').startSpan('request', { kind: SpanKind.SERVER }, parent);
+    return this.#tracer.startSpan('request', { kind: SpanKind.SERVER }, parent);
   }
 
   downgraded({ downgraded, reason = 'unspecified' }: Transport): void {

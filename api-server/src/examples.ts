@@ -125,7 +125,10 @@ const DETAILS: Partial<Record<ErrorCode, [message: string, details: Record<strin
   ],
   methodNotAllowed: [
     'POST is not possible here; GET, HEAD, OPTIONS are',
-    { allow: ['GET', 'HEAD', 'OPTIONS'] },
+    {
+      allow: ['GET', 'HEAD', 'OPTIONS'],
+      errors: [{ pointer: '/method', detail: 'POST is not possible here; GET, HEAD, OPTIONS are' }],
+    },
   ],
   notAcceptable: [
     'the Accept header excludes application/json',

@@ -260,9 +260,48 @@ describe('OPTIONS', () => {
     ['/meshkit/shards', 204, 'GET, HEAD, OPTIONS'],
     ['/meshkit/shards/payments/orders.0000?x=1', 204, 'GET, HEAD, OPTIONS'],
     ['/openapi.json', 204, 'GET, HEAD, OPTIONS'],
+    ['/meshkit/shards/watch', 204, 'GET, OPTIONS'],
     ['/nothing', 404, undefined],
   ])('%s: %i, %s', async (url, status, allow) => {
     const response = await setUp().app.inject({ method: 'OPTIONS', url });
     expect({ status: response.statusCode, allow: response.headers.allow }).toEqual({ status, allow });
+  });
+});
+
+describe('a stream', () => {
+  it.each([
+    ['HEAD', {}, 405, 'methodNotAllowed'],
+    ['GET', { accept: 'application/json' }, 406, 'notAcceptable'],
+    ['GET', { authorization: 'Bearer jane' }, 403, 'scopeMissing'],
+    ['GET', { authorization: 'Bearer forged' }, 401, 'unauthenticated'],
+  ] as const)('%s with %j is refused with its status', async (method, headers, status, code) => {
+    const { app, lines } = setUp();
+    const response = await app.inject({
+      method,
+      url: '/meshkit/shards/watch',
+      headers: { ...ADMIN, ...headers },
+    });
+    expect(response.statusCode).toBe(status);
+    expect(lines).toEqual([expect.objectContaining({ code, status })]);
+  });
+
+  it('is logged when it has ended, with what it told', async () => {
+    const { app, lines } = setUp({ messages: [{ type: 'bookmark', position: '41', token: 'AA' }] });
+    const response = await app.inject({ url: '/meshkit/shards/watch?namespace=payments', headers: ADMIN });
+    expect(response.headers['content-type']).toBe('text/event-stream');
+    expect(lines).toEqual([
+      {
+        op: 'watch',
+        scope: 'observe',
+        decision: 'allow',
+        user: 'admin',
+        namespace: 'payments',
+        count: 1,
+        transport: 'sse',
+        protocol: 'http/1.1',
+        status: 200,
+        durationMs: 0,
+      },
+    ]);
   });
 });

@@ -25,9 +25,8 @@ export function noSuchRoute(
 ): ShardError {
   const allow = allowedMethods(operations, url);
   if (allow.length > 0) {
-    return new ShardError('methodNotAllowed', `${method} is not possible here; ${allow.join(', ')} are`, {
-      allow,
-    });
+    const detail = `${method} is not possible here; ${allow.join(', ')} are`;
+    return new ShardError('methodNotAllowed', detail, { allow, errors: [{ pointer: '/method', detail }] });
   }
   const path = url.split('?', 1)[0] ?? '';
   return new ShardError('notFound', `there is nothing at ${path.slice(0, 200)}`, {

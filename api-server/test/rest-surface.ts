@@ -91,7 +91,7 @@ export function setUp(
     watch: async (_request, sink) => {
       const messages = options.messages ?? [];
       for (const message of messages) sink.write(sink.encoding.encode(message));
-      sink.end(options.watchError, messages.at(-1)?.token);
+      setImmediate(() => sink.end(options.watchError, messages.at(-1)?.token));
       return { messages: messages.length, close: () => undefined };
     },
     ...options.repository,
