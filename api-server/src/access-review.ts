@@ -1,8 +1,7 @@
 import type { KubeClient } from '@meshkit/crds/kube-client';
 import { GROUP } from '@meshkit/shards/records';
 import { SCOPE_RESOURCE, type Scope, scopeMissing, type Target } from '@meshkit/shards/scope';
-import type { ReviewCache } from './review-cache.ts';
-import { reviewFailed } from './review-failed.ts';
+import { type ReviewCache, reviewFailed } from './review-cache.ts';
 import type { Identity } from './token-review.ts';
 
 export interface AuthorizerOptions {

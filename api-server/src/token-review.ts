@@ -1,8 +1,7 @@
 import { createHash } from 'node:crypto';
 import type { KubeClient } from '@meshkit/crds/kube-client';
 import { ShardError } from '@meshkit/shards/errors';
-import type { ReviewCache } from './review-cache.ts';
-import { reviewFailed } from './review-failed.ts';
+import { type ReviewCache, reviewFailed } from './review-cache.ts';
 
 /** Who calls, as Kubernetes knows them. */
 export interface Identity {
