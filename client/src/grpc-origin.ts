@@ -122,7 +122,7 @@ export class GrpcOrigin {
     options: GrpcCallOptions,
   ): Promise<ShardView> {
     const { shard } = await this.#call<GetResponse>(options, (metadata, deadline, done) =>
-      this.#client.get({ minVersion: '', ...request }, metadata, deadline, done),
+      this.#client.get({ ...request, minVersion: request.minVersion ?? '' }, metadata, deadline, done),
     );
     if (shard) return shardView(shard);
     throw new ShardError('internal', `${this.#server} answered without a shard; is it a MeshKit API server?`);
