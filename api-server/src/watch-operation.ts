@@ -59,6 +59,8 @@ export function watchShards(source: WatchSource): StreamingOperation<unknown, z.
       Object.defineProperty(request.access, 'count', { enumerable: true, get: () => watch.messages });
       await gone.promise;
       watch.close();
+      // HTTP/1.1 says nothing of an answer that its client gave up, and the log would miss it.
+      if (!response.writableFinished) response.emit('finish');
     },
     document: {
       operationId: 'watchShards',
