@@ -9,6 +9,8 @@ const SMALL = 1_000;
 const CLIENTS = 32;
 const WATCHERS = 1_000;
 const CHANGES_PER_SECOND = 100;
+/** While one owner is asked for: enough that a tag of the whole list would never hold. */
+const OTHERS_PER_SECOND = 20;
 const LOADED_WARM_UPS = 1;
 
 interface Extent {
@@ -82,7 +84,7 @@ function report(rows: Row[], large: number, notModifiedHitRate: number) {
 const namespaceOf = (size: number): string => `bench-${size}`;
 const sequentialName = (size: number): string => `${size} shards, one client`;
 const LOADED = `${SMALL} shards, ${CLIENTS} clients, ${WATCHERS} watchers, ${CHANGES_PER_SECOND} changes/s`;
-const NOT_MODIFIED = `list of one owner with If-None-Match while others change`;
+const NOT_MODIFIED = `list of one owner with If-None-Match, ${OTHERS_PER_SECOND} changes/s of others`;
 
 /** The whole list, whatever it takes: pages of 1,000 from us, one answer from kube-apiserver. */
 function listOf({ subject, url, ca, headers }: Target, size: number): Omit<ListLoad, 'clients'> {
@@ -90,14 +92,28 @@ function listOf({ subject, url, ca, headers }: Target, size: number): Omit<ListL
   if (subject === 'meshkit') {
     return { url, ca, headers, path: `/meshkit/shards?namespace=${namespace}&pageSize=1000`, paged: true };
   }
-  // From the watch cache, as informers ask; a limit would be passed over.
+  // From the watch cache, as informers ask; a limit would be passed over. `includeObject` is for tables only.
   const path = `/apis/meshkit.omnirelay.io/v1alpha1/namespaces/${namespace}/shardassignments?resourceVersion=0`;
-  return { url, ca, headers: { ...headers, accept: 'application/json' }, path, paged: false };
+  return {
+    url,
+    ca,
+    headers: { accept: 'application/json', ...headers },
+    path: `${path}&includeObject=None`,
+    paged: false,
+  };
 }
+
+/**
+ * kube-apiserver's own short form: the columns that `kubectl get` prints, which are about what we serve of a shard. Its
+ * full objects are what clients of a watch cache ask for, and what the figures compare with.
+ */
+const TABLE = 'application/json;as=Table;g=meta.k8s.io;v=v1';
 
 async function sequential({ product, lister, extent, progress }: Scene, size: number): Promise<Row[]> {
   progress(`${sequentialName(size)}: ${extent.rounds} rounds, ${extent.lists} lists each, subjects in turn`);
-  const subjects = [product.meshkit, product.kube].map((target) => ({
+  const { meshkit, kube } = product;
+  const short = { ...kube, subject: 'kube-apiserver, table', headers: { ...kube.headers, accept: TABLE } };
+  const subjects = [meshkit, kube, short].map((target) => ({
     target,
     rounds: [] as { result: ListResult; cpu: number }[],
   }));
@@ -162,10 +178,15 @@ async function loaded(scene: Scene, shards: ShardState[]): Promise<Row[]> {
 }
 
 /** Resolves with how many changes were made. */
-async function write({ product, writer }: Scene, shards: ShardState[], forMs: number): Promise<number> {
+async function write(
+  { product, writer }: Scene,
+  shards: ShardState[],
+  forMs: number,
+  perSecond = CHANGES_PER_SECOND,
+): Promise<number> {
   const { url, ca } = product.kube;
   const load = { url, ca, token: product.operatorToken, shards, nodes: [...NODES] };
-  const result = await writer.ask('write', { ...load, perSecond: CHANGES_PER_SECOND, forMs });
+  const result = await writer.ask('write', { ...load, perSecond, forMs });
   for (const [at, shard] of result.shards.entries()) shards[at] = shard;
   return result.written.length;
 }
@@ -179,8 +200,8 @@ async function notModified(scene: Scene, shards: ShardState[]): Promise<{ row: R
   const path = `/meshkit/shards?namespace=${namespaceOf(SMALL)}&owner=${own}&pageSize=1000`;
   // Moved along by one each time, a shard of the first half never reaches the last node in the time of a bench.
   const others = shards.filter(({ owner }) => owner < NODES.length / 2);
-  const forMs = extent.loadedMs;
-  const writing = write({ ...scene }, others, forMs);
+  const forMs = extent.rounds * 1_000;
+  const writing = write(scene, others, forMs, OTHERS_PER_SECOND);
   const load = { url, ca, headers, path, paged: false, conditional: true, clients: 1, pauseMs: 2 };
   const { ms, notModified: hits } = await lister.ask('list', { ...load, forMs });
   await writing;

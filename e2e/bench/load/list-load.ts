@@ -104,7 +104,10 @@ function cursorOf(body: Buffer): string | undefined {
 }
 
 function measure(pages: readonly Page[]): { items: number; bytes: number } {
-  const items = pages.reduce((sum, { body }) => sum + JSON.parse(body.toString()).items.length, 0);
+  const items = pages.reduce((sum, { body }) => {
+    const { items, rows } = JSON.parse(body.toString());
+    return sum + (items ?? rows).length;
+  }, 0);
   return { items, bytes: pages.reduce((sum, { body }) => sum + body.length, 0) };
 }
 
