@@ -1,0 +1,240 @@
+import { ShardError } from '@meshkit/shards/errors';
+import type { ShardFilter } from '@meshkit/shards/repository';
+import type { WatchCaller, WatchMessage, WatchSink } from '@meshkit/shards/watch';
+import { describe, expect, it } from 'vitest';
+import { Client, Cluster, Replica, settle, testEncoding } from '../test/watch-model.ts';
+
+const KEYS = ['a/orders.0', 'a/orders.1', 'b/orders.0'];
+
+function setUp(ringSize = 100) {
+  const cluster = new Cluster();
+  for (const key of KEYS) cluster.write(key, 'node-1');
+  const replica = new Replica(cluster, ringSize, { streams: 3, streamsPerCaller: 2 });
+  const happen = async (): Promise<void> => {
+    replica.hear(Number.POSITIVE_INFINITY);
+    await settle();
+  };
+  return { cluster, replica, happen };
+}
+
+/** A sink that keeps what it is given; `backlog` is what the test says. */
+class Keeper implements WatchSink {
+  readonly encoding = testEncoding;
+  readonly limit = 4;
+  backlog = 0;
+  readonly messages: WatchMessage[] = [];
+  ended: { error?: ShardError; token?: string } | undefined;
+  drained: (() => void) | undefined;
+
+  write(bytes: Uint8Array): void {
+    this.messages.push(testEncoding.decode(bytes));
+  }
+
+  onDrain(resume: () => void): void {
+    this.drained = resume;
+  }
+
+  end(error?: ShardError, token?: string): void {
+    this.ended = { error, token };
+  }
+
+  types(): string[] {
+    return this.messages.map((message) => (message.type === 'shard' ? message.event : message.type));
+  }
+}
+
+const anybody: WatchCaller = { key: 'jane', check: async () => undefined };
+const watch = async (replica: Replica, sink: WatchSink, filter: ShardFilter = {}, caller = anybody) =>
+  replica.hub.watch({ filter, from: 'now' }, sink, caller);
+
+describe('the watch hub', () => {
+  it('counts streams of a caller and of all, and forgets those that were closed', async () => {
+    const { replica } = setUp();
+    const first = await watch(replica, new Keeper());
+    await watch(replica, new Keeper());
+    await expect(watch(replica, new Keeper())).rejects.toMatchObject({
+      code: 'tooManyWatchers',
+      details: { limit: 2 },
+    });
+    await watch(replica, new Keeper(), {}, { ...anybody, key: 'joe' });
+    await expect(watch(replica, new Keeper(), {}, { ...anybody, key: 'jim' })).rejects.toMatchObject({
+      details: { limit: 3 },
+    });
+    first.close();
+    await watch(replica, new Keeper());
+    await replica.stop();
+  });
+
+  it('ends a stream that does not keep up with a token that goes on, and leaves others alone', async () => {
+    const { cluster, replica, happen } = setUp();
+    const [slow, quick] = [new Keeper(), new Keeper()];
+    await watch(replica, slow);
+    await watch(replica, quick);
+    cluster.write('a/orders.0', 'node-2');
+    await happen();
+    slow.backlog = slow.limit;
+    cluster.write('a/orders.0', 'node-3');
+    cluster.write('a/orders.1', 'node-3');
+    await happen();
+    expect(slow.ended?.error?.code).toBe('slowConsumer');
+    expect(slow.types()).toEqual(['bookmark', 'MODIFIED']);
+    expect(quick.types()).toEqual(['bookmark', 'MODIFIED', 'MODIFIED', 'MODIFIED']);
+    const again = new Client(cluster, { filter: {}, resumeToken: slow.ended?.token });
+    await again.connect(replica, 10);
+    again.take(10);
+    expect(again.heard.map(({ type }) => type)).toEqual(['bookmark', 'shard', 'shard']);
+    await replica.stop();
+  });
+
+  it('folds what a coalescing stream missed', async () => {
+    const { cluster, replica, happen } = setUp();
+    const sink = new Keeper();
+    await replica.hub.watch({ filter: {}, from: 'now', allowCoalescing: true }, sink, anybody);
+    sink.backlog = sink.limit;
+    for (const owner of ['node-2', 'node-3', 'node-4']) cluster.write('a/orders.0', owner);
+    cluster.write('a/orders.1', 'node-2');
+    await happen();
+    expect(sink.types()).toEqual(['bookmark']);
+    sink.backlog = 0;
+    sink.drained?.();
+    expect(sink.messages.slice(1)).toMatchObject([
+      { coalesced: 3, previous: { status: { owner: 'node-1' } }, current: { status: { owner: 'node-4' } } },
+      { event: 'MODIFIED', current: { status: { owner: 'node-2' } } },
+    ]);
+    await replica.stop();
+  });
+
+  it('ends a stream whose network takes nothing for half a minute', async () => {
+    const { replica } = setUp();
+    const sink = new Keeper();
+    sink.backlog = sink.limit;
+    await replica.hub.watch({ filter: {} }, sink, anybody);
+    await replica.clock.advance(20_000);
+    expect(sink.ended).toBeUndefined();
+    await replica.clock.advance(12_000);
+    await settle();
+    expect(sink.ended?.error?.code).toBe('slowConsumer');
+    await replica.stop();
+  });
+
+  it('says a bookmark within ten seconds of silence, as new as the cluster', async () => {
+    const { cluster, replica, happen } = setUp();
+    const sink = new Keeper();
+    await watch(replica, sink, { owners: ['nobody'] });
+    cluster.write('a/orders.0', 'node-2');
+    cluster.pass(5);
+    await happen();
+    expect(sink.types()).toEqual(['bookmark']);
+    await replica.clock.advance(10_000);
+    await settle();
+    expect(sink.types()).toEqual(['bookmark', 'bookmark']);
+    expect(sink.messages[1]).toMatchObject({ position: cluster.position });
+    await replica.stop();
+  });
+
+  it('ends the stream of a caller who may no longer, and is patient while nobody can say', async () => {
+    const { replica } = setUp();
+    let answer: ShardError | undefined = new ShardError('unavailable', 'reviews are down');
+    const caller: WatchCaller = {
+      key: 'jane',
+      async check() {
+        if (answer) throw answer;
+      },
+    };
+    const sink = new Keeper();
+    await watch(replica, sink, {}, caller);
+    await replica.clock.advance(120_000);
+    expect(sink.ended).toBeUndefined();
+    answer = undefined;
+    await replica.clock.advance(120_000);
+    expect(sink.ended).toBeUndefined();
+    answer = new ShardError('scopeMissing', 'missing scope mesh.observe');
+    await replica.clock.advance(62_000);
+    await settle();
+    expect(sink.ended?.error?.code).toBe('scopeMissing');
+    await replica.stop();
+  });
+
+  it('ends it all the same when nobody can say for five minutes', async () => {
+    const { replica } = setUp();
+    const check = async () => {
+      throw new ShardError('unavailable', 'reviews are down');
+    };
+    const sink = new Keeper();
+    await watch(replica, sink, {}, { key: 'jane', check });
+    await replica.clock.advance(7 * 60_000);
+    await settle();
+    expect(sink.ended?.error?.code).toBe('unavailable');
+    await replica.stop();
+  });
+
+  it('says goaway to all, and then admits nobody', async () => {
+    const { replica } = setUp();
+    const sink = new Keeper();
+    await watch(replica, sink);
+    await replica.hub.drain();
+    expect(sink.messages.at(-1)).toMatchObject({ type: 'goaway', reconnectAfterMs: 1_500 });
+    expect(sink.ended).toMatchObject({ error: undefined });
+    await expect(watch(replica, new Keeper())).rejects.toMatchObject({ code: 'draining' });
+    await replica.stop();
+  });
+
+  it('answers a token from before the ring with a reset, or with floor and head under fail', async () => {
+    const { cluster, replica, happen } = setUp(2);
+    const client = new Client(cluster, { filter: {} });
+    await client.connect(replica, 20);
+    client.take(20);
+    client.cut();
+    const { position } = cluster;
+    for (let version = 0; version < 4; version += 1) cluster.write('a/orders.0', `node-${version}`);
+    await happen();
+    const { token: resumeToken } = client;
+    const failing = replica.hub.watch({ filter: {}, resumeToken, onExpired: 'fail' }, new Keeper(), anybody);
+    await expect(failing).rejects.toMatchObject({
+      code: 'tokenExpired',
+      details: { floor: String(Number(position) + 2), head: cluster.position },
+    });
+    await client.connect(replica, 20);
+    client.take(20);
+    expect(client.resets).toEqual(['expired']);
+    expect(client.state.size).toBe(3);
+    await replica.stop();
+  });
+
+  it('takes a token of the future for one of another history', async () => {
+    const { cluster, replica, happen } = setUp();
+    const other = setUp();
+    for (let version = 0; version < 9; version += 1) other.cluster.write('a/orders.0', `node-${version}`);
+    await other.happen();
+    const client = new Client(other.cluster, { filter: {} });
+    await client.connect(other.replica, 20);
+    client.take(20);
+    const { token: resumeToken } = client;
+    await happen();
+    const sink = new Keeper();
+    await replica.hub.watch({ filter: {}, resumeToken }, sink, anybody);
+    expect(sink.messages[0]).toMatchObject({ type: 'reset', reason: 'lineageChanged' });
+    expect(cluster.position < other.cluster.position).toBe(true);
+    await replica.stop();
+    await other.replica.stop();
+  });
+
+  it('ends the streams that it has no words for, and only those', async () => {
+    const { cluster, replica, happen } = setUp();
+    const failing = new Keeper();
+    const encode = (message: WatchMessage) => {
+      if (message.type === 'shard') throw new Error('no words');
+      return testEncoding.encode(message);
+    };
+    Object.assign(failing, { encoding: { name: 'failing', encode } });
+    const sound = new Keeper();
+    await watch(replica, failing);
+    await watch(replica, sound);
+    cluster.write('a/orders.0', 'node-2');
+    await happen();
+    expect(failing.ended?.error?.code).toBe('internal');
+    expect(replica.errors).toHaveLength(1);
+    expect(sound.types()).toEqual(['bookmark', 'MODIFIED']);
+    await replica.stop();
+  });
+});
