@@ -19,10 +19,6 @@ export class ByteCache {
     this.#limit = limit;
   }
 
-  get bytes(): number {
-    return this.#bytes;
-  }
-
   /** What is kept under the key, made when there is nothing. */
   get(key: string, make: () => Writes): Writes {
     const kept = this.#kept.get(key);

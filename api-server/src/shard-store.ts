@@ -73,11 +73,6 @@ export class ShardStore {
     for (const { record } of this.#entries.values()) if (record) yield record;
   }
 
-  /** Whether there is a shard of that key (see `keyOf`). */
-  has(key: string): boolean {
-    return this.#entries.has(key);
-  }
-
   /**
    * Up to `limit` shards that pass, after the given place; `next` when at least one more follows. `past` shows
    * another state than the present one: records by key (see `keyOf`) where the two differ.

@@ -113,10 +113,11 @@ export class WatchHub implements StreamOwner {
     while (!signal.aborted) {
       await this.#wake.promise;
       this.#wake = Promise.withResolvers();
-      await this.#catchUpAll();
-      if (!this.#tickDue) continue;
-      this.#tickDue = false;
-      await this.#lookAfter();
+      do {
+        await this.#catchUp();
+        // Due even when there is always something new to tell.
+        if (this.#tickDue) await this.#lookAfter();
+      } while (!this.#isUpToDate && !signal.aborted);
     }
     await ticking;
   }
@@ -200,21 +201,22 @@ export class WatchHub implements StreamOwner {
     return new ShardError('internal', 'the server failed on this watch; its log says more', {}, error);
   }
 
-  /** Live streams have heard everything when this resolves. */
-  async #catchUpAll(): Promise<void> {
-    const { timeline } = this;
-    for (;;) {
-      if (this.#restarts !== timeline.restarts) this.#startAllOver();
-      const parked = this.#parked;
-      this.#parked = new Set();
-      let pumped = 0;
-      for (const stream of parked) {
-        stream.pump();
-        pumped += 1;
-        if (pumped % Math.ceil(this.#turn / 10) === 0) await nextTurn();
-      }
-      if (this.#cursor === timeline.ring.last && this.#restarts === timeline.restarts) return;
-      await this.#pass(this.#cursor, timeline.ring.last);
+  /** Live streams have heard everything. */
+  get #isUpToDate(): boolean {
+    return this.#cursor === this.timeline.ring.last && this.#restarts === this.timeline.restarts;
+  }
+
+  /** Tells live streams what the timeline has by now, and goes on with those that waited for it. */
+  async #catchUp(): Promise<void> {
+    if (this.#restarts !== this.timeline.restarts) this.#startAllOver();
+    if (!this.#isUpToDate) await this.#pass(this.#cursor, this.timeline.ring.last);
+    const parked = this.#parked;
+    this.#parked = new Set();
+    let pumped = 0;
+    for (const stream of parked) {
+      stream.pump();
+      pumped += 1;
+      if (pumped % Math.ceil(this.#turn / 10) === 0) await nextTurn();
     }
   }
 
@@ -278,14 +280,14 @@ export class WatchHub implements StreamOwner {
 
   /** What is due by time alone. */
   async #lookAfter(): Promise<void> {
-    const { timeline } = this;
+    this.#tickDue = false;
     const now = this.now();
     for (const stream of this.#behind) {
       if (stream.waitingSince !== undefined && now - stream.waitingSince > STALLED_MS) stream.end(stalled());
     }
     // Something came in meanwhile: the next tick finds live streams up to date.
-    const isUpToDate = this.#cursor === timeline.ring.last && this.#restarts === timeline.restarts;
-    const mark = timeline.head;
+    const isUpToDate = this.#isUpToDate;
+    const mark = this.timeline.head;
     const upTo = this.#cursor;
     let written = 0;
     for (const audience of this.#everyAudience()) {
