@@ -208,9 +208,15 @@ function row(one: Case, cpuPerChange: number): Row {
     ...distributionOf(all.delays),
     p99Median: round(median(p99s)),
     p99Spread: spread(p99s),
-    cpuUsEach: round((1_000 * Math.max(0, all.cpu - all.changes * cpuPerChange)) / all.deliveries),
+    cpuUsEach: microsOf(all, cpuPerChange),
     missed: all.expected - all.deliveries,
     lost: all.lost,
     refused: all.refused,
   };
+}
+
+/** CPU of a delivery; where there are so few that what changes cost by themselves hides them, nobody can say. */
+function microsOf({ cpu, changes, deliveries }: Stretch, cpuPerChange: number): number | string {
+  const ms = cpu - changes * cpuPerChange;
+  return deliveries < 100 * changes || ms <= 0 ? '-' : round((1_000 * ms) / deliveries);
 }
