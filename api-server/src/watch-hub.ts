@@ -30,7 +30,7 @@ export interface WatchHubOptions extends StartOptions {
   pace?: WatchPace;
 }
 
-export interface WatchPace {
+interface WatchPace {
   /** So many streams are written to before other work of the process gets its turn. */
   turn: number;
   /** So many rows of a snapshot, or changes of a replay, are encoded and written together. */

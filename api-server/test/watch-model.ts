@@ -16,7 +16,7 @@ import { WatchHub, type WatchLimits } from '../src/watch-hub.ts';
 type State = Map<string, string>;
 
 const text = (record: ShardAssignment) => JSON.stringify(served(record));
-export const keyOf = ({ metadata }: ShardAssignment) => `${metadata.namespace}/${metadata.name}`;
+const keyOf = ({ metadata }: ShardAssignment) => `${metadata.namespace}/${metadata.name}`;
 
 /** A cluster: the truth, and the history of it. */
 export class Cluster {
