@@ -32,7 +32,7 @@ export const benchmarkPropagation: Benchmark = ({ progress, quick }) =>
       await load.stop();
     }
     const rows = cases.map(({ target, stretches }): Row => {
-      const { delays, expected, deliveries, changes, refused } = together(stretches);
+      const { delays, expected, deliveries, changes, refused, lost } = together(stretches);
       const p99s = stretches.map((stretch) => distributionOf(stretch.delays).p99);
       return {
         subject: target.subject,
@@ -42,6 +42,7 @@ export const benchmarkPropagation: Benchmark = ({ progress, quick }) =>
         p99Median: round(median(p99s)),
         p99Spread: spread(p99s),
         missed: expected - deliveries,
+        lost,
         changesPerSecond: round((changes * 1_000) / (stretches.length * runMs)),
         refused,
       };

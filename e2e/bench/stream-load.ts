@@ -82,7 +82,7 @@ export class StreamLoad {
     for (const [at, shard] of shards.entries()) this.#shards[at] = shard;
     // A move is news to the watchers of the node that loses the shard, and of the one that gets it.
     const expected = written.length * (filters === 0 ? count : (2 * count) / filters);
-    await this.#settled(expected);
+    await this.#settled(written, expected);
     const cpu = cpuMs([under.pid()]) - before;
     const measured = await Promise.all(this.#watchers.map((one) => one.ask('measured', { written })));
     return {
@@ -100,11 +100,13 @@ export class StreamLoad {
     await Promise.all([...this.#watchers, this.#slow, this.#writer].map((generator) => generator.stop()));
   }
 
-  async #settled(expected: number): Promise<void> {
+  async #settled(written: [number, number][], expected: number): Promise<void> {
     const deadline = performance.now() + TAIL_MS;
     let before = -1;
     for (;;) {
-      const counts = await Promise.all(this.#watchers.map((generator) => generator.ask('arrived', null)));
+      const counts = await Promise.all(
+        this.#watchers.map((generator) => generator.ask('arrived', { written })),
+      );
       const arrived = counts.reduce((sum, count) => sum + count, 0);
       if (arrived >= expected || performance.now() > deadline) return;
       if (arrived === before && arrived > 0 && performance.now() > deadline - TAIL_MS / 2) return;

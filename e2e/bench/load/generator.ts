@@ -9,8 +9,8 @@ export interface Commands {
   write: { ask: WriteLoad; answer: WriteResult };
   /** Opens streams besides those that are open; answers once all are live. */
   watch: { ask: OpenWatches; answer: { ms: number } };
-  /** How many messages with a position have arrived since the last `measured`. */
-  arrived: { ask: null; answer: number };
+  /** Deliveries of these changes since the last `measured`. */
+  arrived: { ask: { written: [number, number][] }; answer: number };
   /** Cuts all connections. */
   unwatch: { ask: null; answer: null };
   /** Delays since the last `measured` of the changes that were written then. */
@@ -40,7 +40,7 @@ const handlers: { [C in Command]: (ask: Commands[C]['ask']) => Promise<Commands[
     await load.open(ask);
     return { ms: performance.now() - started };
   },
-  arrived: async () => arrivals.count,
+  arrived: async ({ written }) => arrivals.delays(new Map(written)).length,
   unwatch: async () => {
     for (const load of watches) load.close();
     watches = [];

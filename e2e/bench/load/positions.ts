@@ -88,10 +88,6 @@ export class Arrivals {
     this.#length += 2;
   }
 
-  get count(): number {
-    return this.#length / 2;
-  }
-
   clear(): void {
     this.#length = 0;
   }
