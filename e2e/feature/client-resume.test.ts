@@ -7,6 +7,7 @@ import type { ShardChange } from '@meshkit/client/shard-tracker';
 import type { KubeClient } from '@meshkit/crds/kube-client';
 import { kubeFromString } from '@meshkit/crds/kube-config';
 import { SHARD_ASSIGNMENTS } from '@meshkit/crds/resource';
+import { ShardError } from '@meshkit/shards/errors';
 import { API_VERSION, assignmentName, type ShardAssignment } from '@meshkit/shards/records';
 import type { ShardView } from '@meshkit/shards/shard-view';
 import { afterAll, afterEach, beforeAll, beforeEach, describe, expect, inject, test } from 'vitest';
@@ -38,6 +39,18 @@ afterAll(async () => {
   await plane?.stop();
 });
 
+/** A kube-apiserver that was restarted answers 503 to writes of custom resources for some seconds. */
+async function patiently<T>(call: () => Promise<T>): Promise<T> {
+  for (let tries = 1; ; tries++) {
+    try {
+      return await call();
+    } catch (error) {
+      if (!(error instanceof ShardError && error.code === 'unavailable') || tries === 100) throw error;
+      await new Promise((resolve) => setTimeout(resolve, 200));
+    }
+  }
+}
+
 /** Shards that are written as an operator would write them, and what each has been through. */
 class Shards {
   readonly namespace: string;
@@ -52,12 +65,13 @@ class Shards {
   async create(shardId: string): Promise<void> {
     const { namespace } = this;
     const name = assignmentName(SET, shardId);
-    const created = await product.kube.create<ShardAssignment>(SHARD_ASSIGNMENTS, {
+    const shard: ShardAssignment = {
       apiVersion: API_VERSION,
       kind: 'ShardAssignment',
       metadata: { namespace, name },
       spec: { shardSet: SET, shardId },
-    });
+    };
+    const created = await patiently(() => product.kube.create(SHARD_ASSIGNMENTS, shard));
     this.now.set(name, created);
     await this.move(name);
   }
