@@ -4,7 +4,6 @@ import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { fileURLToPath } from 'node:url';
 import { identify, isRunning, type ProcessIdentity, signalProcess } from './process-identity.ts';
-import type { ServerProcess } from './server-process.ts';
 
 const PREFIX = 'meshkit-control-plane-';
 const RECORD = 'processes.json';
@@ -54,7 +53,7 @@ export class Ward {
   }
 
   /** Has to be called right after the process was started. */
-  async add(server: ServerProcess): Promise<void> {
+  async add(server: { readonly pid?: number; readonly ended: Promise<unknown> }): Promise<void> {
     const { pid } = server;
     const identity = pid === undefined ? undefined : identify(pid);
     if (!identity) return;

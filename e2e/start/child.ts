@@ -1,6 +1,6 @@
 import { type ChildProcess, spawn } from 'node:child_process';
 import { closeSync, openSync, readFileSync } from 'node:fs';
-import { createServer } from 'node:net';
+import { type AddressInfo, createServer } from 'node:net';
 import { dirname, join } from 'node:path';
 import { setTimeout as sleep } from 'node:timers/promises';
 import { fileURLToPath } from 'node:url';
@@ -12,14 +12,14 @@ export class Child {
   readonly name: string;
   readonly logFile: string;
   /** Resolves when the process is gone, whatever the reason. */
-  readonly exited: Promise<void>;
+  readonly ended: Promise<void>;
   readonly #process: ChildProcess;
 
   private constructor(name: string, logFile: string, process: ChildProcess) {
     this.name = name;
     this.logFile = logFile;
     this.#process = process;
-    this.exited = new Promise((resolve) => {
+    this.ended = new Promise((resolve) => {
       process.once('exit', () => resolve());
       process.once('error', () => resolve());
     });
@@ -51,14 +51,14 @@ export class Child {
 
   kill(): Promise<void> {
     this.#process.kill('SIGKILL');
-    return this.exited;
+    return this.ended;
   }
 
   /** SIGTERM, and SIGKILL after `deadlineMs`. */
   async stop(deadlineMs = 10_000): Promise<void> {
     if (!this.running) return;
     this.#process.kill('SIGTERM');
-    await Promise.race([this.exited, sleep(deadlineMs, undefined, { ref: false })]);
+    await Promise.race([this.ended, sleep(deadlineMs, undefined, { ref: false })]);
     if (this.running) await this.kill();
   }
 
@@ -87,16 +87,14 @@ export class Child {
   }
 }
 
-/** A TCP port on loopback that is free now. Another process may take it first, so callers may have to try again. */
-export function freePort(): Promise<number> {
+/** A TCP port on loopback that is free now: the preferred one if it is. Another process may take it first. */
+export function freePort(preferred = 0): Promise<number> {
   return new Promise((resolve, reject) => {
     const probe = createServer();
-    probe.once('error', reject);
-    probe.listen(0, '127.0.0.1', () => {
-      const address = probe.address();
-      probe.close(() =>
-        address && typeof address === 'object' ? resolve(address.port) : reject(new Error('no port')),
-      );
+    probe.once('error', (error) => (preferred === 0 ? reject(error) : resolve(freePort())));
+    probe.listen(preferred, '127.0.0.1', () => {
+      const { port } = probe.address() as AddressInfo;
+      probe.close(() => resolve(port));
     });
   });
 }

@@ -8,6 +8,7 @@ import { MESH_NODES } from '@meshkit/crds/resource';
 import type { MeshNode } from '@meshkit/shards/records';
 import { parse, stringify } from 'yaml';
 import type { ControlPlane } from '../control-plane/control-plane.ts';
+import { Ward } from '../control-plane/ward.ts';
 import { Child, freePort, projectRoot } from './child.ts';
 
 export const SYSTEM_NAMESPACE = 'meshkit-system';
@@ -51,6 +52,8 @@ export class Product {
   #apiServerArguments: string[] = [];
   #healthUrl = '';
   readonly #children: Child[] = [];
+  /** Ends the processes should we be killed. */
+  #ward: Ward | undefined;
 
   private constructor(options: ProductOptions, kube: KubeClient) {
     this.controlPlane = options.controlPlane;
@@ -70,6 +73,7 @@ export class Product {
     const product = new Product(options, kubeFromString(admin));
     try {
       await mkdir(product.#folder, { recursive: true });
+      product.#ward = await Ward.create(product.#folder);
       say('Applying resource definitions, admission policies and roles …');
       await installManifests(product.kube, { signal, log: silentLog });
       const operates = options.operator ?? true;
@@ -87,7 +91,7 @@ export class Product {
 
   async startOperator(): Promise<void> {
     const port = await freePort();
-    const operator = this.#start('operator', OPERATOR_MAIN, [
+    const operator = await this.#start('operator', OPERATOR_MAIN, [
       '--kubeconfig',
       await this.#identity('meshkit-operator'),
       '--listen',
@@ -104,7 +108,7 @@ export class Product {
     options: { leaseSeconds?: number } = {},
   ): Promise<Child> {
     const kubeconfig = await this.#identity('orders-worker', namespace);
-    return this.#start(nodes.length === 1 ? (nodes[0] as string) : 'demo-nodes', DEMO_NODE, [
+    return await this.#start(nodes.length === 1 ? (nodes[0] as string) : 'demo-nodes', DEMO_NODE, [
       '--kubeconfig',
       kubeconfig,
       '--namespace',
@@ -149,22 +153,19 @@ export class Product {
       if (signal.aborted) resolve();
       signal.addEventListener('abort', () => resolve(), { once: true });
     });
-    await Promise.race([aborted, ...this.#children.map((child) => child.exited)]);
+    await Promise.race([aborted, ...this.#children.map((child) => child.ended)]);
     return signal.aborted ? undefined : this.crashed()[0];
   }
 
   /** Stops the processes; the control plane is its starter's. */
   async stop(): Promise<void> {
     await Promise.all(this.#children.splice(0).map((child) => child.stop()));
+    await this.#ward?.release();
     await this.kube.close();
   }
 
   async #startApiServer(adminKubeconfig: string, preferred?: number): Promise<void> {
-    const [port, grpcPort, healthPort] = [
-      preferred ?? (await freePort()),
-      await freePort(),
-      await freePort(),
-    ];
+    const [port, grpcPort, healthPort] = [await freePort(preferred), await freePort(), await freePort()];
     const { cert, key, ca } = await this.controlPlane.serverCertificate({
       commonName: 'meshkit-shards',
       hosts: ['localhost', '127.0.0.1'],
@@ -202,7 +203,7 @@ export class Product {
   /** Starts it (again) at the same addresses; the one before must have ended. */
   async startApiServer(): Promise<void> {
     if (this.apiServer) this.#children.splice(this.#children.indexOf(this.apiServer), 1);
-    this.apiServer = this.#start('api-server', API_SERVER_MAIN, this.#apiServerArguments);
+    this.apiServer = await this.#start('api-server', API_SERVER_MAIN, this.#apiServerArguments);
     await this.apiServer.ready(`${this.#healthUrl}/readyz`, this.#signal);
   }
 
@@ -230,9 +231,10 @@ export class Product {
     return file;
   }
 
-  #start(name: string, script: string, args: string[]): Child {
+  async #start(name: string, script: string, args: string[]): Promise<Child> {
     const child = Child.start({ name, script, args, folder: this.#folder });
     this.#children.push(child);
+    await this.#ward?.add(child);
     return child;
   }
 }
