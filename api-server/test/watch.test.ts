@@ -29,6 +29,13 @@ describe('watching shards', () => {
       status: { ...status, owner, epoch: status.epoch + 1, version: status.version + 1 },
     });
   };
+  /** The server under test has seen what was written. */
+  const known = async ({ metadata }: ShardAssignment): Promise<void> => {
+    await wire.get(
+      `/meshkit/shards?namespace=${cast.namespace}&minVersion=${metadata.resourceVersion}`,
+      token,
+    );
+  };
   const isOf =
     (id: string, type?: string) =>
     ({ event, data }: StreamEvent): boolean =>
@@ -55,8 +62,7 @@ describe('watching shards', () => {
 
   it('begins with a snapshot, then tells every change with before and after', async () => {
     const shard = await cast.shard('0001', { owner: 'node-1' });
-    const { resourceVersion = '' } = shard.metadata;
-    await wire.get(`/meshkit/shards?namespace=${cast.namespace}&minVersion=${resourceVersion}`, token);
+    await known(shard);
     const stream = watch();
     const headers = await stream.headers;
     expect(headers[':status']).toBe(200);
@@ -123,6 +129,7 @@ describe('watching shards', () => {
 
   it('tells a deletion with its own position, and nothing of what is not served', async () => {
     const shard = await cast.shard('0004', { owner: 'node-1' });
+    await known(shard);
     const stream = watch('&from=now');
     await stream.until(({ event }) => event === 'bookmark');
     const admin = cast.admin;
