@@ -1,4 +1,4 @@
-import { type Change, comparePoints, historyOf, seenThrough } from '@meshkit/shards/change';
+import { type Change, comparePoints, historyOf, type Mark, seenThrough } from '@meshkit/shards/change';
 import { filterDigest } from '@meshkit/shards/cursor';
 import type { ShardAssignment } from '@meshkit/shards/records';
 import type { ShardFilter } from '@meshkit/shards/repository';
@@ -6,7 +6,6 @@ import { type ResumePoint, sealResumeToken } from '@meshkit/shards/resume-token'
 import type { Encoding, ResetReason, ShardMessage, WatchMessage } from '@meshkit/shards/watch';
 import type { ByteCache, Writes } from './byte-cache.ts';
 import { fold } from './fold.ts';
-import type { Mark } from './ring.ts';
 import type { Timeline } from './timeline.ts';
 import type { WatchStream } from './watch-stream.ts';
 

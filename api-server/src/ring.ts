@@ -1,11 +1,4 @@
-import { type Change, comparePoints, type Point } from '@meshkit/shards/change';
-
-/** A point of the history, and the digest of the whole state there. */
-export interface Mark extends Point {
-  anchor: string;
-  /** Between changes that are one step: the state there never was. */
-  partial?: boolean;
-}
+import { type Change, comparePoints, type Mark, type Point } from '@meshkit/shards/change';
 
 export interface RingEntry {
   readonly change: Change;

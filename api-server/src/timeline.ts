@@ -1,10 +1,10 @@
 import { objectKey } from '@meshkit/crds/informer';
 import type { ReflectorEvent } from '@meshkit/crds/reflector';
-import type { Change } from '@meshkit/shards/change';
+import type { Change, Mark } from '@meshkit/shards/change';
 import { compareVersions, type ShardAssignment } from '@meshkit/shards/records';
 import type { ShardFilter } from '@meshkit/shards/repository';
 import { type Fingerprint, fingerprint, StateDigest } from '@meshkit/shards/state-digest';
-import { ChangeRing, type Mark, type RingLimits } from './ring.ts';
+import { ChangeRing, type RingLimits } from './ring.ts';
 import { keyOf, type Past, ShardStore } from './shard-store.ts';
 
 /** A record takes about this many times the memory of its served JSON: it has its transitions with it, and objects are roomy. */

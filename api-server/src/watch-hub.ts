@@ -1,5 +1,6 @@
 import { setImmediate as nextTurn } from 'node:timers/promises';
 import type { Log } from '@meshkit/crds/log';
+import type { Mark } from '@meshkit/shards/change';
 import type { Clock } from '@meshkit/shards/clock';
 import { filterDigest } from '@meshkit/shards/cursor';
 import { ERRORS, ShardError } from '@meshkit/shards/errors';
@@ -8,7 +9,6 @@ import type { Encoding, Watch, WatchCaller, WatchRequest, WatchSink } from '@mes
 import type { Registry } from 'prom-client';
 import { Audience, type World } from './audience.ts';
 import { ByteCache, type Writes } from './byte-cache.ts';
-import type { Mark } from './ring.ts';
 import type { Timeline } from './timeline.ts';
 import { WatchMetrics } from './watch-metrics.ts';
 import { type StartOptions, WatchStart } from './watch-start.ts';

@@ -1,9 +1,8 @@
-import { comparePoints } from '@meshkit/shards/change';
+import { comparePoints, type Mark } from '@meshkit/shards/change';
 import { ShardError } from '@meshkit/shards/errors';
 import type { ResetReason, Watch, WatchCaller, WatchSink } from '@meshkit/shards/watch';
 import type { Audience, BlockProgress } from './audience.ts';
 import type { Writes } from './byte-cache.ts';
-import type { Mark } from './ring.ts';
 import type { Timeline } from './timeline.ts';
 
 /** Where a stream begins. */

@@ -12,6 +12,13 @@ export interface Point {
   readonly ordinal: number;
 }
 
+/** A point of the history, and the digest of the whole state there. */
+export interface Mark extends Point {
+  anchor: string;
+  /** Between changes that are one step: the state there never was. */
+  partial?: boolean;
+}
+
 export function comparePoints(a: Point, b: Point): number {
   return compareVersions(a.position, b.position) || a.ordinal - b.ordinal;
 }

@@ -1,0 +1,68 @@
+import type { ChangeHistory, Mark, Point } from './change.ts';
+import type { ShardView } from './shard-view.ts';
+
+/**
+ * One change as the journal keeps it: what was served of a shard before and after. Without `before` the shard is new,
+ * without `after` it is gone; both have the same uid.
+ */
+export interface JournalEntry extends Point {
+  /** When it happened, RFC 3339: of its transition when it is one, else when the writer learned of it. */
+  readonly at: string;
+  readonly before?: ShardView;
+  readonly after?: ShardView;
+  readonly history: ChangeHistory;
+  /** `reconcile`: found out afterwards by comparing states, not seen as it happened. */
+  readonly source: 'watch' | 'reconcile';
+  /** So many changes in between could not be told apart any more. */
+  readonly coalesced?: number;
+}
+
+/** A stretch of positions, ends excluded, whose states are unknown because its changes were reconstructed. */
+export interface Gap {
+  readonly from: string;
+  readonly to: string;
+}
+
+/** Consecutive entries, oldest first, and the settled states before and after them. */
+export interface JournalSlice {
+  readonly from: Mark;
+  readonly to: Mark;
+  readonly entries: readonly JournalEntry[];
+  readonly gaps: readonly Gap[];
+}
+
+/** The whole served state at a settled position. */
+export interface JournalState {
+  readonly mark: Mark;
+  readonly shards: readonly ShardView[];
+}
+
+export interface JournalHead {
+  /** Changes when positions stop being comparable with earlier ones; empty for a cluster's first history. */
+  readonly nonce: string;
+  /** +1 with every writer that took over. */
+  readonly term: number;
+  /** The newest settled state that is written down. */
+  readonly mark: Mark;
+  /** The oldest settled state from which on every entry is there. */
+  readonly floor: Mark & { readonly at: string };
+}
+
+/**
+ * The durable history of shards. `kubernetes` (segments in the cluster itself) implements it; a relational or object store
+ * may. All calls reject with `unavailable` when the store cannot be reached, and take a signal for their deadline.
+ */
+export interface JournalReader {
+  /** Undefined while nothing was ever written. */
+  head(signal: AbortSignal): Promise<JournalHead | undefined>;
+  /**
+   * Entries after a position up to the head, in slices, oldest first. A position inside a gap is read from the gap's
+   * beginning: `from` of the first slice is at or before `after`. Rejects with `tokenExpired` (details `floor`, `head`)
+   * when `after` is before the floor, or when a segment in between is missing or damaged.
+   */
+  read(after: string, signal: AbortSignal): AsyncIterable<JournalSlice>;
+  /** From the head back to the floor, slices newest first (the entries in them still oldest first). */
+  readBack(signal: AbortSignal): AsyncIterable<JournalSlice>;
+  /** The state at the head: checkpoint and all entries since. Undefined while nothing was ever written. */
+  state(signal: AbortSignal): Promise<JournalState | undefined>;
+}
