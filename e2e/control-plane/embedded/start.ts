@@ -1,5 +1,6 @@
 import { once } from 'node:events';
 import { createServer, type Server } from 'node:https';
+import type { Socket } from 'node:net';
 import { setTimeout as sleep } from 'node:timers/promises';
 import type { AuditEntry, ControlPlane, StartOptions } from '../control-plane.ts';
 import { PlaneAccess } from '../plane-access.ts';
@@ -38,6 +39,7 @@ class EmbeddedControlPlane extends PlaneAccess implements ControlPlane {
   readonly #secrets: PlaneSecrets;
   readonly #server: ApiServer;
   #listener: Server | undefined;
+  readonly #sockets = new Set<Socket>();
   #stopped: Promise<void> | undefined;
 
   constructor(ward: Ward, port: number, version: string, secrets: PlaneSecrets) {
@@ -59,6 +61,11 @@ class EmbeddedControlPlane extends PlaneAccess implements ControlPlane {
       options,
       (request, response) => void this.#server.handle(request, response),
     );
+    // Those in the middle of a TLS handshake are unknown to the HTTP server, which would wait for them when it closes.
+    listener.on('connection', (socket: Socket) => {
+      this.#sockets.add(socket);
+      socket.once('close', () => this.#sockets.delete(socket));
+    });
     this.#listener = listener.listen(this.#port, '127.0.0.1');
     await once(listener, 'listening');
   }
@@ -85,7 +92,7 @@ class EmbeddedControlPlane extends PlaneAccess implements ControlPlane {
   async #close(): Promise<void> {
     if (!this.#listener?.listening) return;
     const closed = once(this.#listener.close(), 'close');
-    this.#listener.closeAllConnections();
+    for (const socket of this.#sockets) socket.destroy();
     await closed;
   }
 }
