@@ -22,6 +22,14 @@ export function fingerprint(record: ShardAssignment): Fingerprint {
 export class StateDigest {
   #sum = 0n;
 
+  /** Of the state that has this anchor; undefined when the text is none. */
+  static of(anchor: string): StateDigest | undefined {
+    if (!/^[0-9a-z]{1,13}$/.test(anchor)) return undefined;
+    const digest = new StateDigest();
+    for (const digit of anchor) digest.#sum = digest.#sum * 36n + BigInt(Number.parseInt(digit, 36));
+    return digest;
+  }
+
   add({ hash }: Fingerprint): void {
     this.#sum = BigInt.asUintN(64, this.#sum + hash);
   }
