@@ -15,12 +15,19 @@ export type Start =
       /** What the watcher has: it is told what differs from that. */
       known?: KnownShards;
     }
-  /** With the change after that number of the ring; the watcher knows what `mark` says, perhaps more than the number. */
-  | { kind: 'after'; number: number; mark: Mark }
+  /** With the change after that number of the ring. */
+  | ({ kind: 'after'; number: number } & Resumed)
   /** With the change after a mark that this server has yet to reach. */
-  | { kind: 'ahead'; mark: Mark }
+  | ({ kind: 'ahead' } & Resumed)
   /** With the change after a mark that only the journal knows. */
-  | { kind: 'journal'; replay: Replay; mark: Mark };
+  | ({ kind: 'journal'; replay: Replay } & Resumed);
+
+interface Resumed {
+  /** What the watcher knows. */
+  mark: Mark;
+  /** It may have shards that no change to come will name: nobody knows what was there at the mark. */
+  unsure: boolean;
+}
 
 export interface StartOptions {
   timeline: Timeline;
@@ -52,7 +59,7 @@ export class WatchStart {
     const { timeline, journal, lineage } = this.#options;
     if (resumeToken === undefined) {
       if (from !== 'now') return { kind: 'snapshot', reset: false };
-      return { kind: 'after', number: timeline.ring.last, mark: timeline.head };
+      return { kind: 'after', number: timeline.ring.last, mark: timeline.head, unsure: false };
     }
     const reset = (reason: ResetReason): Start => {
       if (onExpired === 'fail') throw cannotContinue(reason, timeline, journal);
@@ -63,10 +70,13 @@ export class WatchStart {
     const token = openResumeToken(filter, resumeToken);
     if (token.lineage !== lineage()) return reset('lineageChanged');
     const mark = markOf(token);
+    const { beyond = false } = token;
     if (compareVersions(token.position, timeline.position) > 0) {
       if (!(await this.#exists(token.position))) return reset('lineageChanged');
       // What was not a change of any shard may lie in between: the state is what counts.
-      if (!token.snapshot && token.anchor === timeline.head.anchor) return { kind: 'ahead', mark };
+      if (!token.snapshot && token.anchor === timeline.head.anchor) {
+        return { kind: 'ahead', mark, unsure: beyond };
+      }
       if (!(await this.#options.waitFor(token.position))) {
         throw new ShardError('unavailable', 'this server has not caught up with the token yet; try again', {
           reason: 'behindToken',
@@ -80,12 +90,15 @@ export class WatchStart {
     if (found !== 'before') {
       // All that is known to be true at the token's point is also true at the newest, if nothing happened in between.
       const isNewest = found.exact && found.number === timeline.ring.last;
-      return { kind: 'after', number: found.number, mark: isNewest ? timeline.head : mark };
+      const unsure = beyond || !found.exact;
+      return { kind: 'after', number: found.number, mark: isNewest ? timeline.head : mark, unsure };
     }
     const replay = await journal.replay(mark);
     if (replay === 'expired') return reset('expired');
-    if (replay !== 'other' && timeline.restarts === restarts) return { kind: 'journal', replay, mark };
-    if (replay !== 'other') await replay.close();
+    if (replay !== 'other' && timeline.restarts === restarts) {
+      return { kind: 'journal', replay, mark, unsure: beyond || !replay.exact };
+    }
+    if (replay !== 'other') replay.close();
     return reset('lineageChanged');
   }
 

@@ -6,6 +6,7 @@ import { openToken, sealToken, tokenInvalid } from './token.ts';
 const KIND = 'resume';
 const NAME = 'resumeToken';
 const SNAPSHOT = 's';
+const BEYOND = 'b';
 
 /** What a watcher knows: everything at or before a settled state (see `Mark`), in that lineage. */
 export interface ResumePoint {
@@ -18,12 +19,14 @@ export interface ResumePoint {
   anchor: string;
   /** The token was handed out inside a snapshot, which has to start again. */
   snapshot: boolean;
+  /** Handed out inside a reconstructed stretch: whoever has it may know some of what came after the position. */
+  beyond?: boolean;
 }
 
 /** `filter` as text: `filterDigest` of the stream's or list's filter. */
 export function sealResumeToken(filter: string, point: ResumePoint): string {
-  const { lineage, position, anchor, snapshot } = point;
-  return sealToken(KIND, [filter, lineage, position, anchor, snapshot ? SNAPSHOT : '']);
+  const { lineage, position, anchor, snapshot, beyond } = point;
+  return sealToken(KIND, [filter, lineage, position, anchor, snapshot ? SNAPSHOT : beyond ? BEYOND : '']);
 }
 
 /** Throws `tokenInvalid`, or `filterMismatch` for a token of another filter. */
@@ -44,5 +47,5 @@ export function openResumeToken(filter: ShardFilter, token: string): ResumePoint
 export function openAnyResumeToken(token: string, name: string): ResumePoint & { bound: string } {
   const [bound = '', lineage = '', position = '', anchor = '', mode] = openToken(KIND, token, name);
   if (!/^\d{1,40}$/.test(position)) throw tokenInvalid(name, 'is damaged');
-  return { bound, lineage, position, anchor, snapshot: mode === SNAPSHOT };
+  return { bound, lineage, position, anchor, snapshot: mode === SNAPSHOT, beyond: mode === BEYOND };
 }
