@@ -12,11 +12,14 @@ export interface Point {
   readonly ordinal: number;
 }
 
-/** A point of the history, and the digest of the whole state there. */
+/**
+ * A settled state: what the cluster really was, once everything at or before `position` had happened, and its digest.
+ * Between the changes of a reconstructed stretch no state is settled. The position alone names it; `ordinal` is 0.
+ */
 export interface Mark extends Point {
-  anchor: string;
-  /** Between changes that are one step: the state there never was. */
-  partial?: boolean;
+  readonly anchor: string;
+  /** Of the end of a journal segment: the stretch goes on in the next one, so this state is not settled. */
+  readonly partial?: boolean;
 }
 
 export function comparePoints(a: Point, b: Point): number {

@@ -74,9 +74,13 @@ class EmbeddedControlPlane extends PlaneAccess implements ControlPlane {
     this.#server.store.compact();
   }
 
-  async restart({ downMs = 0 }: { downMs?: number } = {}): Promise<void> {
+  async restart({
+    downMs = 0,
+    whileDown,
+  }: { downMs?: number; whileDown?: () => Promise<void> } = {}): Promise<void> {
     await this.#close();
     await sleep(downMs);
+    await whileDown?.();
     await this.listen();
   }
 
