@@ -134,7 +134,11 @@ function register(app: FastifyInstance, operation: Operation, options: RestOptio
     exposeHeadRoute: !streams,
     bodyLimit: operation.body?.maxBytes ?? MAX_BODY_BYTES,
     ...(streams && { sse: { kind: 'only', heartbeat: false } as const }),
-    schema: { params: operation.params, querystring: operation.query, body: operation.body?.schema },
+    schema: {
+      params: operation.params,
+      querystring: operation.query,
+      ...(operation.body && { body: operation.body.schema }),
+    },
     onRequest: async (request) => {
       request.access = { op, scope, decision: 'none' };
       if (streams) request.access.transport = 'sse';

@@ -94,7 +94,7 @@ const changeSchema = z
           .optional(),
       }),
     ],
-    'type is one of drain, cordon, remove, add, weight, strategy, policy',
+    'use drain, cordon, remove, add, weight, strategy or policy',
   )
   .meta({ id: 'SimulatedChange' }) satisfies z.ZodType<SimulatedChange>;
 
