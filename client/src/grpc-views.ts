@@ -15,7 +15,7 @@ import type { ChangeHistoryView, ShardMessage, TransportView, WatchMessage } fro
 
 /** Messages of gRPC as the views that REST gives. */
 
-const PHASES: Record<string, ShardView['phase']> = {
+export const PHASES: Record<string, ShardView['phase']> = {
   [Phase.PENDING]: 'Pending',
   [Phase.ACTIVE]: 'Active',
   [Phase.DRAINING]: 'Draining',
@@ -23,7 +23,7 @@ const PHASES: Record<string, ShardView['phase']> = {
   [Phase.DISABLED]: 'Disabled',
   [Phase.LOST]: 'Lost',
 };
-const STATES: Record<string, ShardView['state']> = {
+export const STATES: Record<string, ShardView['state']> = {
   [ShardState.ACTIVE]: 'Active',
   [ShardState.PAUSED]: 'Paused',
   [ShardState.DISABLED]: 'Disabled',
@@ -42,7 +42,7 @@ const EVENTS: Record<string, ShardMessage['event']> = {
   [ShardEvent_Type.MODIFIED]: 'MODIFIED',
   [ShardEvent_Type.DELETED]: 'DELETED',
 };
-const ACTORS: Record<string, string> = {
+export const ACTORS: Record<string, string> = {
   [Actor_Kind.USER]: 'User',
   [Actor_Kind.FIELD_MANAGER]: 'FieldManager',
   [Actor_Kind.OPERATOR]: 'Operator',
@@ -74,7 +74,7 @@ function conditionView({ type, status, reason, message }: Condition): ConditionV
   return { type, status: CONDITION_STATUSES[status] ?? 'Unknown', reason, message };
 }
 
-function time(date: Date | undefined): string | undefined {
+export function time(date: Date | undefined): string | undefined {
   return date?.toISOString();
 }
 

@@ -38,7 +38,12 @@ describe('the connection by gRPC', () => {
 
   beforeAll(async () => {
     server = new Server();
+    const absent = (_call: unknown, callback: (error: Error) => void) => callback(new Error('not here'));
     const implementation: ShardServiceServer = {
+      diff: absent,
+      history: absent,
+      simulate: absent,
+      explain: absent,
       list: (call, callback) => {
         metadata = call.metadata;
         const answer = list(call);
