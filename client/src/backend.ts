@@ -1,5 +1,12 @@
 import type { ShardExplanation } from '@meshkit/shards/explain';
-import type { ShardFilter, VersionVector } from '@meshkit/shards/repository';
+import type {
+  DiffPage,
+  DiffRequest,
+  HistoryPage,
+  HistoryRequest,
+  ShardFilter,
+  VersionVector,
+} from '@meshkit/shards/repository';
 import type { NodeView, ShardView } from '@meshkit/shards/shard-view';
 import type { Simulation, SimulationRequest } from '@meshkit/shards/simulate';
 import type { WatchTransport } from './watch-transport.ts';
@@ -48,7 +55,12 @@ export interface Backend {
   simulate(request: SimulationRequest, call: BackendCall): Promise<Simulation>;
   /** Throws `notFound` when there is no such shard. */
   explain(request: ExplainRequest, call: BackendCall): Promise<ShardExplanation>;
+  diff(filter: ShardFilter, request: DiffRequest, call: BackendCall): Promise<DiffPage>;
+  /** Throws `notFound` when nothing is known of such a shard. */
+  history(request: HistoryRequest, call: BackendCall): Promise<HistoryPage>;
   watch: WatchTransport;
+  /** The watch knows `onExpired: diff`. */
+  readonly differences?: boolean;
   /** The connection should prove itself before it is used again. */
   suspect?(): void;
   close(): void | Promise<void>;

@@ -1,7 +1,13 @@
 import { ShardError } from '@meshkit/shards/errors';
 import type { ShardExplanation } from '@meshkit/shards/explain';
 import { errorOfProblem } from '@meshkit/shards/problem';
-import type { ShardFilter } from '@meshkit/shards/repository';
+import type {
+  DiffPage,
+  DiffRequest,
+  HistoryPage,
+  HistoryRequest,
+  ShardFilter,
+} from '@meshkit/shards/repository';
 import type { NodeView, ShardView } from '@meshkit/shards/shard-view';
 import type { Simulation, SimulationRequest } from '@meshkit/shards/simulate';
 import type { Backend, BackendCall, ExplainRequest, PageRequest, ShardListPage } from './backend.ts';
@@ -53,6 +59,24 @@ export class RestBackend implements Backend {
       if (value !== undefined) query.set(key, String(value));
     const path = [namespace, name].map(encodeURIComponent).join('/');
     return (await this.#send(`/meshkit/shards/${path}/explain?${query}`, call)) as ShardExplanation;
+  }
+
+  async diff(filter: ShardFilter, request: DiffRequest, call: BackendCall): Promise<DiffPage> {
+    const { mode, from, to, cursor, limit } = request;
+    const query = queryOf(filter);
+    for (const [name, value] of Object.entries({ mode, from, to, cursor, pageSize: String(limit) })) {
+      if (value !== undefined) query.set(name, value);
+    }
+    return (await this.#send(`/meshkit/shards/diff?${query}`, call)) as DiffPage;
+  }
+
+  async history(request: HistoryRequest, call: BackendCall): Promise<HistoryPage> {
+    const { cursor, since, limit } = request;
+    const [namespace, name] = [request.namespace, request.name].map(encodeURIComponent);
+    const query = new URLSearchParams({ pageSize: String(limit) });
+    if (cursor !== undefined) query.set('cursor', cursor);
+    if (since !== undefined) query.set('since', since);
+    return (await this.#send(`/meshkit/shards/${namespace}/${name}/history?${query}`, call)) as HistoryPage;
   }
 
   suspect(): void {
