@@ -36,6 +36,7 @@ describe('the gRPC service', () => {
     diff: async () => EXAMPLE_DIFF,
     history: async () => EXAMPLE_HISTORY,
     nodes: async () => [],
+    meshState: async () => ({ sets: [], shards: [], nodes: [], basis: { position: '41' } }),
     waitFor: (_position, signal) => {
       waiting = signal;
       const { promise, resolve } = Promise.withResolvers<boolean>();

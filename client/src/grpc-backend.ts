@@ -1,5 +1,6 @@
 import type { DiffRequest, HistoryRequest, ShardFilter } from '@meshkit/shards/repository';
-import type { Backend, BackendCall, PageRequest } from './backend.ts';
+import type { SimulationRequest } from '@meshkit/shards/simulate';
+import type { Backend, BackendCall, ExplainRequest, PageRequest } from './backend.ts';
 import type { GrpcOrigin, GrpcOriginOptions } from './grpc-origin.ts';
 import type { WatchStreamRequest } from './watch-transport.ts';
 
@@ -31,6 +32,14 @@ export class GrpcBackend implements Backend {
 
   async nodes(namespace: string | undefined, call: BackendCall) {
     return (await this.#connection()).nodes(namespace, call);
+  }
+
+  async simulate(request: SimulationRequest, call: BackendCall) {
+    return (await this.#connection()).simulate(request, call);
+  }
+
+  async explain(request: ExplainRequest, call: BackendCall) {
+    return (await this.#connection()).explain(request, call);
   }
 
   async *watch(request: WatchStreamRequest) {

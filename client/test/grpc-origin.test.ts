@@ -50,6 +50,8 @@ describe('the connection by gRPC', () => {
       watch: (call) => watch(call),
       diff: (_call, callback) => callback(null),
       history: (_call, callback) => callback(null),
+      simulate: (_call, callback) => callback(null),
+      explain: (_call, callback) => callback(null),
     };
     server.addService(ShardServiceService, implementation);
     const creds = ServerCredentials.createSsl(null, [{ cert_chain: Buffer.from(CA), private_key: KEY }]);
