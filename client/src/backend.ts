@@ -26,6 +26,14 @@ export interface ShardListPage {
   consistency?: 'snapshot' | 'keyset';
 }
 
+/** What a server says of itself, to everybody. */
+export interface ServerInfo {
+  /** Of its contract, `v1`. */
+  api: string;
+  /** Of the program; absent when it does not tell. */
+  version?: string;
+}
+
 /** One server by one protocol. Every failure is a ShardError, or the signal's reason. */
 export interface Backend {
   page(filter: ShardFilter, request: PageRequest, call: BackendCall): Promise<ShardListPage>;
@@ -35,6 +43,7 @@ export interface Backend {
     call: BackendCall,
   ): Promise<ShardView>;
   nodes(namespace: string | undefined, call: BackendCall): Promise<NodeView[]>;
+  about(call: BackendCall): Promise<ServerInfo>;
   watch: WatchTransport;
   /** The connection should prove itself before it is used again. */
   suspect?(): void;

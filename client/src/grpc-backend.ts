@@ -1,3 +1,4 @@
+import { ShardError } from '@meshkit/shards/errors';
 import type { ShardFilter } from '@meshkit/shards/repository';
 import type { Backend, BackendCall, PageRequest } from './backend.ts';
 import type { GrpcOrigin, GrpcOriginOptions } from './grpc-origin.ts';
@@ -22,6 +23,11 @@ export class GrpcBackend implements Backend {
 
   async nodes(namespace: string | undefined, call: BackendCall) {
     return (await this.#connection()).nodes(namespace, call);
+  }
+
+  async about(): Promise<never> {
+    const how = "ask by the transport 'sse'";
+    throw new ShardError('invalidArgument', `the gRPC surface does not say what it is: ${how}`);
   }
 
   async *watch(request: WatchStreamRequest) {

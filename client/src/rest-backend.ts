@@ -2,7 +2,7 @@ import { ShardError } from '@meshkit/shards/errors';
 import { errorOfProblem } from '@meshkit/shards/problem';
 import type { ShardFilter } from '@meshkit/shards/repository';
 import type { NodeView, ShardView } from '@meshkit/shards/shard-view';
-import type { Backend, BackendCall, PageRequest, ShardListPage } from './backend.ts';
+import type { Backend, BackendCall, PageRequest, ServerInfo, ShardListPage } from './backend.ts';
 import { Http2Origin, type OriginOptions } from './http2-origin.ts';
 import { parsed, queryOf, sseTransport } from './sse-stream.ts';
 import type { WatchTransport } from './watch-transport.ts';
@@ -38,6 +38,13 @@ export class RestBackend implements Backend {
     return ((await this.#get(`/meshkit/nodes${query}`, call)) as { items: NodeView[] }).items;
   }
 
+  async about(call: BackendCall): Promise<ServerInfo> {
+    const { document, headers } = await this.#send('/openapi.json', call);
+    const { info } = document as { info?: { version?: string } };
+    const [, version] = /^meshkit-shards\/(\S+)$/.exec(String(headers.server ?? '')) ?? [];
+    return { api: info?.version ?? 'unknown', version };
+  }
+
   suspect(): void {
     this.#origin.suspect();
   }
@@ -46,16 +53,20 @@ export class RestBackend implements Backend {
     await this.#origin.close();
   }
 
-  async #get(path: string, { bearer, signal, timeoutMs }: BackendCall): Promise<unknown> {
+  async #get(path: string, call: BackendCall): Promise<unknown> {
+    return (await this.#send(path, call)).document;
+  }
+
+  async #send(path: string, { bearer, signal, timeoutMs }: BackendCall) {
     const headers: Record<string, string> = { accept: 'application/json', 'user-agent': this.#userAgent };
     if (bearer !== undefined) headers.authorization = `Bearer ${bearer}`;
-    const { status, body } = await this.#origin.send({ path, headers, signal, timeoutMs });
+    const { status, headers: received, body } = await this.#origin.send({ path, headers, signal, timeoutMs });
     const document = parsed(String(body));
     if (status !== 200) throw errorOfProblem(status, document, this.#origin.url);
     if (document === undefined) {
       const text = `${this.#origin.url} answered with something that is not JSON; is it a MeshKit API server?`;
       throw new ShardError('internal', text);
     }
-    return document;
+    return { document, headers: received };
   }
 }

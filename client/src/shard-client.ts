@@ -2,7 +2,7 @@ import type { Clock } from '@meshkit/shards/clock';
 import { ShardError } from '@meshkit/shards/errors';
 import type { ShardFilter } from '@meshkit/shards/repository';
 import type { NodeView, ShardView } from '@meshkit/shards/shard-view';
-import type { Backend, BackendCall, PageRequest, ShardListPage } from './backend.ts';
+import type { Backend, BackendCall, PageRequest, ServerInfo, ShardListPage } from './backend.ts';
 import { GrpcBackend } from './grpc-backend.ts';
 import { RestBackend } from './rest-backend.ts';
 import { ShardCache, type ShardCacheOptions } from './shard-cache.ts';
@@ -103,6 +103,11 @@ export class ShardClient {
   /** Of one namespace, or of all. */
   nodes(namespace?: string, options: CallOptions = {}): Promise<NodeView[]> {
     return this.#call(options, (call) => this.#backend.nodes(namespace, call));
+  }
+
+  /** Which program answers; needs no token. Throws `invalidArgument` over gRPC, which does not tell. */
+  about(options: CallOptions = {}): Promise<ServerInfo> {
+    return this.#call(options, (call) => this.#backend.about(call));
   }
 
   /**

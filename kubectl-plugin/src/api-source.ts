@@ -1,12 +1,15 @@
-import type { ShardClient } from '@meshkit/client/shard-client';
 import type { ShardFilter } from '@meshkit/shards/repository';
-import type { CallLimits, ListLimits, ShardSource } from './shard-source.ts';
+import type { CallLimits, FollowOptions, ListLimits, ShardSource } from './shard-source.ts';
+import type { ApiClient } from './surroundings.ts';
 
 /** The MeshKit API server. */
 export class ApiSource implements ShardSource {
-  readonly #client: Pick<ShardClient, 'pages' | 'get' | 'nodes' | 'close'>;
+  readonly kind = 'api';
+  readonly server: string;
+  readonly #client: ApiClient;
 
-  constructor(client: Pick<ShardClient, 'pages' | 'get' | 'nodes' | 'close'>) {
+  constructor(server: string, client: ApiClient) {
+    this.server = server;
     this.#client = client;
   }
 
@@ -20,6 +23,10 @@ export class ApiSource implements ShardSource {
 
   nodes(namespace: string | undefined, limits: CallLimits) {
     return this.#client.nodes(namespace, limits);
+  }
+
+  watch(filter: ShardFilter, options: FollowOptions) {
+    return this.#client.watch(filter, options);
   }
 
   close() {

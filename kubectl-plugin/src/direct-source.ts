@@ -1,21 +1,35 @@
-import type { KubeClient } from '@meshkit/crds/kube-client';
+import type { WatchEvent } from '@meshkit/client/shard-tracker';
 import { MESH_NODES, SHARD_ASSIGNMENTS, SHARD_SETS } from '@meshkit/crds/resource';
+import type { Clock } from '@meshkit/shards/clock';
 import { ShardError } from '@meshkit/shards/errors';
 import { shardMatches } from '@meshkit/shards/filter';
 import { owningNodes } from '@meshkit/shards/owning-nodes';
 import type { ShardAssignment } from '@meshkit/shards/records';
 import type { ShardFilter } from '@meshkit/shards/repository';
 import { type NodeView, type ShardView, served, servedNode } from '@meshkit/shards/shard-view';
-import type { CallLimits, ListLimits, ShardSource } from './shard-source.ts';
+import { followKubernetes } from './direct-watch.ts';
+import type { CallLimits, FollowOptions, ListLimits, ShardSource } from './shard-source.ts';
+import type { Kube } from './surroundings.ts';
+
+export interface DirectMeans {
+  note: (text: string) => Promise<void>;
+  clock: Clock;
+  random: () => number;
+}
 
 /** Kubernetes itself, through the kubeconfig: works when no API server is there, and asks for native rights. */
 export class DirectSource implements ShardSource {
-  readonly #client: Pick<KubeClient, 'get' | 'listAll' | 'close'>;
-  readonly #note: (text: string) => Promise<void>;
+  readonly kind = 'direct';
+  readonly #client: Kube;
+  readonly #means: DirectMeans;
 
-  constructor(client: Pick<KubeClient, 'get' | 'listAll' | 'close'>, note: (text: string) => Promise<void>) {
+  constructor(client: Kube, means: DirectMeans) {
     this.#client = client;
-    this.#note = note;
+    this.#means = means;
+  }
+
+  get server() {
+    return this.#client.server;
   }
 
   async *pages(filter: ShardFilter, { signal, timeoutMs, limit }: ListLimits) {
@@ -50,6 +64,14 @@ export class DirectSource implements ShardSource {
     return owningNodes(nodes, shards, (place, name) => setOf.get(`${place}/${name}`)).map(servedNode);
   }
 
+  watch(filter: ShardFilter, options: FollowOptions): AsyncIterable<WatchEvent> {
+    if (options.resumeToken !== undefined) {
+      const how = 'leave it out, or use --mode api';
+      throw new ShardError('invalidArgument', `--resume-token needs the MeshKit API server: ${how}`);
+    }
+    return followKubernetes(this.#client, filter, options, this.#means);
+  }
+
   /** Nodes of a shared pool own shards of other namespaces, which not everybody may list. */
   async #owners(namespace: string | undefined, limits: CallLimits) {
     const all = async (place?: string) =>
@@ -60,7 +82,9 @@ export class DirectSource implements ShardSource {
     const [shards, sets] = await all().catch(async (error: unknown) => {
       if (namespace === undefined || !(error instanceof ShardError) || error.code !== 'scopeMissing')
         throw error;
-      await this.#note(`SHARDS counts those of namespace ${namespace} only: you may not list the others`);
+      await this.#means.note(
+        `SHARDS counts those of namespace ${namespace} only: you may not list the others`,
+      );
       return all(namespace);
     });
     return [shards.items, sets.items] as const;

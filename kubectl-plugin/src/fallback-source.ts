@@ -1,6 +1,7 @@
+import type { WatchEvent } from '@meshkit/client/shard-tracker';
 import { ShardError } from '@meshkit/shards/errors';
 import type { ShardFilter } from '@meshkit/shards/repository';
-import type { CallLimits, ListLimits, ShardSource } from './shard-source.ts';
+import type { CallLimits, FollowOptions, ListLimits, ShardSource } from './shard-source.ts';
 
 /**
  * The first source until it turns out that nobody listens there, then the second. A server that answers, be it with
@@ -13,6 +14,14 @@ export class FallbackSource implements ShardSource {
   constructor(first: ShardSource, second: () => Promise<ShardSource>) {
     this.#current = first;
     this.#second = second;
+  }
+
+  get kind() {
+    return this.#current.kind;
+  }
+
+  get server() {
+    return this.#current.server;
   }
 
   async *pages(filter: ShardFilter, limits: ListLimits) {
@@ -36,6 +45,28 @@ export class FallbackSource implements ShardSource {
     return this.#attempt((source) => source.nodes(namespace, limits));
   }
 
+  /** A watch tries again by itself, so here it is ended when its very first connection is refused. */
+  async *watch(filter: ShardFilter, options: FollowOptions): AsyncGenerator<WatchEvent, void> {
+    const { signal, onDisconnect } = options;
+    const given = new AbortController();
+    let begun = false;
+    const first = this.#current.watch(filter, {
+      ...options,
+      signal: AbortSignal.any([signal, given.signal]),
+      onDisconnect: (error, retryInMs) => {
+        if (!begun && isRefused(error) && this.#second) given.abort(error);
+        else onDisconnect?.(error, retryInMs);
+      },
+    });
+    for await (const event of first) {
+      begun = true;
+      yield event;
+    }
+    if (given.signal.aborted && !signal.aborted) {
+      yield* (await this.#next(given.signal.reason)).watch(filter, options);
+    }
+  }
+
   close() {
     return this.#current.close();
   }
@@ -49,12 +80,15 @@ export class FallbackSource implements ShardSource {
   }
 
   async #next(error: unknown): Promise<ShardSource> {
-    const refused = error instanceof ShardError && error.details.reason === 'ECONNREFUSED';
-    if (!refused || !this.#second) throw error;
+    if (!isRefused(error) || !this.#second) throw error;
     const second = await this.#second();
     this.#second = undefined;
     await this.#current.close();
     this.#current = second;
     return second;
   }
+}
+
+function isRefused(error: unknown): boolean {
+  return error instanceof ShardError && error.details.reason === 'ECONNREFUSED';
 }

@@ -1,3 +1,5 @@
+import type { WatchEvent } from '@meshkit/client/shard-tracker';
+import type { ShardError } from '@meshkit/shards/errors';
 import type { ShardFilter } from '@meshkit/shards/repository';
 import type { NodeView, ShardView } from '@meshkit/shards/shard-view';
 
@@ -13,12 +15,25 @@ export interface ListLimits extends CallLimits {
   limit?: number;
 }
 
+export interface FollowOptions {
+  signal: AbortSignal;
+  /** Go on after this; absent: what exists comes first. */
+  resumeToken?: string;
+  /** The connection was lost, or could not be made, and will be tried again. */
+  onDisconnect?: (error: ShardError, retryInMs: number) => void;
+}
+
 /** Where the verbs get their data: the MeshKit API (with mesh scopes), or Kubernetes itself (with native RBAC). */
 export interface ShardSource {
+  readonly kind: 'api' | 'direct';
+  /** URL of who is asked. */
+  readonly server: string;
   /** Ordered by namespace, then name; at least one page, which may be empty. */
   pages(filter: ShardFilter, limits: ListLimits): AsyncIterable<readonly ShardView[]>;
   /** Throws `notFound`. */
   get(namespace: string, name: string, limits: CallLimits): Promise<ShardView>;
   nodes(namespace: string | undefined, limits: CallLimits): Promise<readonly NodeView[]>;
+  /** What exists, SYNCED, then every change until the signal aborts. Tokens are empty where nothing can be resumed. */
+  watch(filter: ShardFilter, options: FollowOptions): AsyncIterable<WatchEvent>;
   close(): Promise<void>;
 }

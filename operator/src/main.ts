@@ -4,6 +4,7 @@ import { systemClock } from '@meshkit/crds/clock';
 import { loadKube } from '@meshkit/crds/kube-config';
 import { ShardError } from '@meshkit/shards/errors';
 import pino from 'pino';
+import manifest from '../package.json' with { type: 'json' };
 import { type OperatorConfig, parseConfig } from './config.ts';
 import { Manager } from './manager.ts';
 import { probe } from './probe.ts';
@@ -52,6 +53,7 @@ async function operate(config: OperatorConfig): Promise<number> {
       watchNamespace: config.watchNamespace,
       leaseDurationMs: config.leaseDuration,
       identity: config.identity ?? `${hostname()}_${process.pid}_${randomBytes(4).toString('hex')}`,
+      version: manifest.version,
       listen: config.listen,
       nodeLeaseDurationMs: config.nodeLeaseDuration,
       concurrentSets: config.concurrentSets,

@@ -1,0 +1,61 @@
+import type { ShardChange } from '@meshkit/client/shard-tracker';
+import type { ShardView } from '@meshkit/shards/shard-view';
+import { moveOf, NONE, PHASE_STYLES } from '../columns.ts';
+import type { Column, Style } from '../table.ts';
+
+/** A change, and when it was seen, milliseconds since the Unix epoch. */
+export interface Seen {
+  event: ShardChange;
+  at: number;
+}
+
+const EVENT_STYLES: Partial<Record<string, Style>> = { ADDED: 'green', DELETED: 'red', LEFT: 'dim' };
+
+/** Rows come one by one, so columns begin as wide as what usually comes. */
+export function changeColumns(o: { allNamespaces: boolean; wide: boolean }): Column<Seen>[] {
+  const of =
+    (cell: (shard: ShardView, seen: Seen) => string) =>
+    (seen: Seen): string =>
+      cell(shardOf(seen), seen);
+  const namespace: Column<Seen> = { header: 'NAMESPACE', least: 12, cell: of((shard) => shard.namespace) };
+  const usual: Column<Seen>[] = [
+    { header: 'TIME', least: 9, cell: ({ at }) => `${new Date(at).toISOString().slice(11, 19)}Z`, spare: 2 },
+    { header: 'EVENT', least: 8, cell: eventOf, style: (seen) => EVENT_STYLES[eventOf(seen)] },
+    { header: 'NAME', least: 14, cell: of(({ name }) => name) },
+    { header: 'OWNER', least: 10, cell: of(ownerOf) },
+    {
+      header: 'PHASE',
+      least: 8,
+      cell: of(({ phase }) => phase),
+      style: (seen) => PHASE_STYLES[shardOf(seen).phase],
+    },
+    { header: 'MOVE', least: 8, cell: of(moveOf), spare: 1 },
+    { header: 'EPOCH', least: 10, cell: of(({ epoch }) => String(epoch)), spare: 4 },
+    { header: 'REASON', cell: ({ event }) => event.history?.reason ?? NONE, spare: 3 },
+  ];
+  const more: Column<Seen>[] = [
+    { header: 'BY', least: 12, cell: ({ event }) => event.history?.actor?.name ?? NONE },
+    { header: 'TICKET', least: 8, cell: ({ event }) => event.history?.changeTicket ?? NONE },
+    { header: 'POSITION', cell: ({ event }) => event.position },
+  ];
+  const reason = usual.pop() as Column<Seen>;
+  const columns = o.wide
+    ? [...usual, ...more, reason].map(({ spare: _, ...column }) => column)
+    : [...usual, reason];
+  return o.allNamespaces ? [namespace, ...columns] : columns;
+}
+
+/** Of a deletion its last state. */
+function shardOf({ event }: Seen): ShardView {
+  return (event.current ?? event.previous) as ShardView;
+}
+
+/** LEFT: it exists, but no longer passes the filter. */
+function eventOf({ event: { type, cause } }: Seen): string {
+  return cause === 'filter' ? 'LEFT' : type;
+}
+
+function ownerOf({ owner = NONE }: ShardView, { event }: Seen): string {
+  const before = event.previous?.owner ?? NONE;
+  return event.type !== 'MODIFIED' || before === owner ? owner : `${before} -> ${owner}`;
+}
