@@ -30,7 +30,6 @@ it.each<[string, string[], string[]]>([
     ['shards', 'get', 'orders.000'],
     ['orders.0000', 'orders.0001', 'orders.0002', 'orders.0003', 'orders.0004', ':4'],
   ],
-  ['a shard of another namespace', ['shards', '-n', 'x', 'get'], [':4']],
   ['a shard where -n says', ['shards', 'get', '-n', 'billing', ''], ['orders.0000', ':4']],
   ['no second shard', ['shards', 'get', 'orders.0000', ''], [':4']],
   ['an owner', ['shards', 'list', '--owner', 'node-2'], ['node-21', ':4']],
