@@ -39,7 +39,7 @@ function standing(set: ShardSet, node: MeshNode, ready: boolean): Standing {
 }
 
 /** A node always serves its own namespace; others only when its `serves` names them or says `*`. */
-function serves(node: MeshNode, namespace: string | undefined): boolean {
+export function serves(node: MeshNode, namespace: string | undefined): boolean {
   if (node.metadata.namespace === namespace) return true;
   const others = node.spec.serves ?? [];
   return others.includes('*') || (namespace !== undefined && others.includes(namespace));

@@ -1,5 +1,6 @@
 import type { Situation, Surroundings } from './decide-situation.ts';
 import type { Standing, UnplaceableReason } from './placement.ts';
+import type { ShardAssignmentSpec } from './records.ts';
 
 /**
  * The sentences of conditions and transitions: each names the constraint and the knob to turn. They carry no counts and
@@ -10,23 +11,48 @@ export function unplaceableMessage(
   situation: Situation,
   around: Surroundings,
 ): string {
+  const { constraint, knob } = hindrance(reason, situation.shard.spec, around);
+  return `${constraint}: ${knob}`;
+}
+
+/** Why a shard has no place, and what to change; both for people. */
+export function hindrance(
+  reason: UnplaceableReason,
+  spec: Pick<ShardAssignmentSpec, 'locality' | 'owner'>,
+  around: Surroundings,
+): { constraint: string; knob: string } {
   const set = `ShardSet ${around.set?.metadata.name}`;
   const pool = around.set?.spec.nodes?.namespace ?? around.set?.metadata.namespace;
   switch (reason) {
     case 'NoNodes':
-      return `there is no MeshNode in namespace ${pool}: create one, or change spec.nodes of ${set}`;
+      return {
+        constraint: `there is no MeshNode in namespace ${pool}`,
+        knob: `create one, or change spec.nodes of ${set}`,
+      };
     case 'NoEligibleNode':
-      return `every MeshNode in namespace ${pool} is not ready, cordoned, draining, not selected or does not serve this namespace: start a node, set its spec.scheduling to Active, or change spec.nodes of ${set}`;
+      return {
+        constraint: `every MeshNode in namespace ${pool} is not ready, cordoned, draining, not selected or does not serve this namespace`,
+        knob: `start a node, set its spec.scheduling to Active, or change spec.nodes of ${set}`,
+      };
     case 'NoNodeInLocality': {
-      const { region, zone } = situation.shard.spec.locality ?? {};
+      const { region, zone } = spec.locality ?? {};
       const place = zone === undefined ? `region ${region}` : `zone ${zone}`;
-      return `no eligible MeshNode in ${place}: add one there, change spec.locality of this shard, or set spec.locality of ${set} to Preferred`;
+      return {
+        constraint: `no eligible MeshNode in ${place}`,
+        knob: `add one there, change spec.locality of this shard, or set spec.locality of ${set} to Preferred`,
+      };
     }
     case 'NoPin':
-      return `strategy Static places only pinned shards: set spec.owner.pinned of this shard, or spec.strategy of ${set} to Rendezvous`;
+      return {
+        constraint: 'strategy Static places only pinned shards',
+        knob: `set spec.owner.pinned of this shard, or spec.strategy of ${set} to Rendezvous`,
+      };
     case 'PinnedNodeNotEligible': {
-      const pinned = situation.shard.spec.owner?.pinned ?? '';
-      return `pinned to ${pinned}, which ${standingWords(around.standings.get(pinned), pool)}: make it eligible, or change spec.owner.pinned of this shard`;
+      const pinned = spec.owner?.pinned ?? '';
+      return {
+        constraint: `pinned to ${pinned}, which ${standingWords(around.standings.get(pinned), pool)}`,
+        knob: 'make it eligible, or change spec.owner.pinned of this shard',
+      };
     }
   }
 }

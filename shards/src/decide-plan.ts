@@ -1,12 +1,60 @@
-import type { Situation } from './decide-situation.ts';
+import { placementNodes, poolNamespace } from './candidates.ts';
+import type { NodeState } from './decide.ts';
+import { createdForAnother, readSituation, type Situation, type Surroundings } from './decide-situation.ts';
 import type { EffectiveSet } from './defaults.ts';
-import type { PlacementInput, PlacementNode, PlacementShard } from './placement.ts';
+import type { PlacementInput, PlacementNode, PlacementShard, Plan, PlannedMove } from './placement.ts';
+import { assignmentName, type ShardAssignment, type ShardSet } from './records.ts';
+
+/** A set with all that bears on its plan, read once. Operator, simulate and explain plan from the same one. */
+export interface Outlook {
+  set: ShardSet;
+  settings: EffectiveSet;
+  around: Surroundings;
+  /** The nodes of the pool. */
+  nodes: readonly PlacementNode[];
+  situations: readonly Situation[];
+  /** Stamped for another set of the same name, which is gone: to be deleted. */
+  foreign: readonly ShardAssignment[];
+  /** Ids that have no ShardAssignment yet. */
+  missing: readonly string[];
+  input: PlacementInput;
+}
+
+/** `dueInMs`: how long until a drain's deadline, see `readSituation`. */
+export function outlookOf(
+  set: ShardSet,
+  settings: EffectiveSet,
+  { shards, nodes: states }: { shards: readonly ShardAssignment[]; nodes: readonly NodeState[] },
+  dueInMs: (shard: ShardAssignment) => number,
+): Outlook {
+  const pool = poolNamespace(set);
+  const poolNodes = states.filter(({ node }) => node.metadata.namespace === pool);
+  const nodes = placementNodes(set, poolNodes);
+  const around: Surroundings = {
+    set,
+    settings,
+    ids: new Set(settings.ids),
+    nodes: new Map(poolNodes.map((state) => [state.node.metadata.name, state])),
+    standings: new Map(nodes.map((node) => [node.name, node.standing])),
+  };
+  const foreign: ShardAssignment[] = [];
+  const situations: Situation[] = [];
+  for (const shard of shards) {
+    if (createdForAnother(shard, set)) foreign.push(shard);
+    else situations.push(readSituation(shard, around, dueInMs));
+  }
+  const taken = new Set(shards.map((shard) => shard.metadata.name));
+  const missing = settings.ids.filter((id) => !taken.has(assignmentName(set.metadata.name, id)));
+  const seed = `${set.metadata.namespace}/${set.metadata.name}`;
+  const input = { ...placementInput(settings, situations, nodes, missing), seed };
+  return { set, settings, around, nodes, situations, foreign, missing, input };
+}
 
 /**
  * The planner's input for a set: moves in flight count at their target, shards that are leaving count nowhere, and
  * ids that have no ShardAssignment yet count as unowned, so that a set stamped by halves is planned as the whole.
  */
-export function placementInput(
+function placementInput(
   settings: EffectiveSet,
   situations: readonly Situation[],
   nodes: readonly PlacementNode[],
@@ -43,4 +91,14 @@ function placementShard(settings: EffectiveSet, situation: Situation): Placement
   }
   if (intent === 'Paused') return owner === undefined ? undefined : { ...shard, owner, fixed: true };
   return { ...shard, owner };
+}
+
+/** In the plan's order. A shard that the plan moves twice goes to its last node at once, for the first reason. */
+export function movesByShard(plan: Plan): Map<string, PlannedMove> {
+  const moves = new Map<string, PlannedMove>();
+  for (const move of plan.moves) {
+    const to = plan.targets.get(move.shard) ?? move.to;
+    if (!moves.has(move.shard)) moves.set(move.shard, { ...move, to });
+  }
+  return moves;
 }

@@ -1,6 +1,5 @@
 import { deadNode } from './decide-message.ts';
-import type { Situation } from './decide-situation.ts';
-import type { StepContext } from './decide-step.ts';
+import type { Situation, Surroundings } from './decide-situation.ts';
 import type { PlannedMove } from './placement.ts';
 import type { Actor } from './records.ts';
 import { operatorActor, specActor } from './transition.ts';
@@ -19,7 +18,7 @@ export function byOperator(cause: string, reason: string): Why {
   return { cause, actor: operatorActor(cause), reason };
 }
 
-export function plannedWhy(s: Situation, planned: PlannedMove, c: StepContext): Why {
+export function plannedWhy(s: Situation, planned: PlannedMove, c: Surroundings): Why {
   const owner = s.owner as string;
   switch (planned.cause) {
     case 'Pin':
@@ -48,7 +47,7 @@ export function pinnedWhy(s: Situation, target: string): Why | undefined {
   return bySpec('Pin', specActor(s.shard.metadata), `pinned to ${target}`, s);
 }
 
-export function deadWhy(node: string, c: StepContext): Why {
+export function deadWhy(node: string, c: Surroundings): Why {
   const { cause, reason } = deadNode(node, c);
   return byOperator(cause, reason);
 }
@@ -63,7 +62,7 @@ export function bySpec(cause: string, actor: Actor | undefined, fallback: string
   };
 }
 
-export function leavingWhy(s: Situation, c: StepContext): Why {
+export function leavingWhy(s: Situation, c: Surroundings): Why {
   if (s.intent === 'Disabled') {
     return bySpec('Disabled', specActor(s.shard.metadata), 'spec.state is Disabled', s);
   }

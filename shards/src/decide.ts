@@ -1,5 +1,5 @@
-import { placementNodes, poolNamespace } from './candidates.ts';
-import { placementInput } from './decide-plan.ts';
+import { type Budget, PACE_MS, startsWithin } from './decide-budget.ts';
+import { movesByShard, outlookOf } from './decide-plan.ts';
 import { invalidSetStatus, nextSetStatus } from './decide-set-status.ts';
 import {
   createdFor,
@@ -9,18 +9,17 @@ import {
   type Surroundings,
 } from './decide-situation.ts';
 import { isSettled, nextStatus } from './decide-status.ts';
-import { type StepContext, type StepKind, step, wantsPlannedMove } from './decide-step.ts';
+import { type StepContext, type StepKind, step } from './decide-step.ts';
 import { type EffectiveSet, effectiveSet } from './defaults.ts';
 import { ShardError } from './errors.ts';
-import type { PlacementInput, Plan, PlannedMove } from './placement.ts';
-import {
-  assignmentName,
-  type MeshNode,
-  type ShardAssignment,
-  type ShardAssignmentStatus,
-  type ShardSet,
-  type ShardSetStatus,
-  type Transition,
+import type { PlacementInput, Plan } from './placement.ts';
+import type {
+  MeshNode,
+  ShardAssignment,
+  ShardAssignmentStatus,
+  ShardSet,
+  ShardSetStatus,
+  Transition,
 } from './records.ts';
 
 export interface NodeState {
@@ -128,31 +127,14 @@ function contextOf(input: DecideInput, around: Surroundings, plan: Plan): StepCo
 const NO_PLAN: Plan = { targets: new Map(), moves: [], unplaceable: new Map(), loads: [] };
 
 function decideSet(input: DecideInput, set: ShardSet, settings: EffectiveSet): Decision {
-  const pool = poolNamespace(set);
-  const poolNodes = input.nodes.filter(({ node }) => node.metadata.namespace === pool);
-  const nodes = placementNodes(set, poolNodes);
-  const around: Surroundings = {
-    set,
-    settings,
-    ids: new Set(settings.ids),
-    nodes: new Map(poolNodes.map((state) => [state.node.metadata.name, state])),
-    standings: new Map(nodes.map((node) => [node.name, node.standing])),
-  };
-  const remove: ShardAssignment[] = [];
-  const situations: Situation[] = [];
   const drains = new Map<string, { id: string; since: number }>();
   const dueInMs = (shard: ShardAssignment) => drainDue(shard, settings, input, drains);
-  for (const shard of input.shards) {
-    if (createdForAnother(shard, set)) remove.push(shard);
-    else situations.push(readSituation(shard, around, dueInMs));
-  }
-  const taken = new Set(input.shards.map((shard) => shard.metadata.name));
-  const missing = settings.ids.filter((id) => !taken.has(assignmentName(set.metadata.name, id)));
-
-  const seed = `${set.metadata.namespace}/${set.metadata.name}`;
-  const plan = input.plan({ ...placementInput(settings, situations, nodes, missing), seed });
+  const outlook = outlookOf(set, settings, input, dueInMs);
+  const { around, situations, missing, nodes } = outlook;
+  const remove = [...outlook.foreign];
+  const plan = input.plan(outlook.input);
   const plannedMoves = movesByShard(plan);
-  const budget = startsWithin(input, settings, situations, plannedMoves);
+  const budget = startsWithin(settings, situations, plannedMoves, input);
   const context = { ...contextOf(input, around, plan), plannedMoves, starts: budget.starts };
 
   const writes: StatusWrite[] = [];
@@ -165,7 +147,7 @@ function decideSet(input: DecideInput, set: ShardSet, settings: EffectiveSet): D
     if (!isSettled(situation, context)) pushWrite(writes, situation, context);
   }
   writes.sort((a, b) => URGENCY[a.kind] - URGENCY[b.kind]);
-  const waiting = budget.waiting;
+  const waiting = budget.waiting.length;
   const setStatus = nextSetStatus({
     set,
     settings,
@@ -178,7 +160,7 @@ function decideSet(input: DecideInput, set: ShardSet, settings: EffectiveSet): D
   });
   const immediate = writes.filter(({ kind }) => kind === 'Moved' && settings.handoffMode === 'Immediate');
   return {
-    create: missing,
+    create: [...missing],
     remove,
     writes,
     setStatus,
@@ -201,16 +183,6 @@ function recentEpochs(input: DecideInput, writes: readonly StatusWrite[]): Map<s
   for (const { metadata, status } of input.shards) if (status) note(metadata.name, status.epoch);
   for (const { shard, status } of writes) note(shard.metadata.name, status.epoch);
   return recent;
-}
-
-/** In the plan's order. A shard that the plan moves twice goes to its last node at once, for the first reason. */
-function movesByShard(plan: Plan): Map<string, PlannedMove> {
-  const moves = new Map<string, PlannedMove>();
-  for (const move of plan.moves) {
-    const to = plan.targets.get(move.shard) ?? move.to;
-    if (!moves.has(move.shard)) moves.set(move.shard, { ...move, to });
-  }
-  return moves;
 }
 
 /** Milliseconds until the drain's deadline; notes in `drains` what to remember of it. */
@@ -249,42 +221,6 @@ function pushWrite(writes: StatusWrite[], situation: Situation, context: StepCon
   });
 }
 
-interface Budget {
-  starts: Set<string>;
-  waiting: number;
-  /** Planned grants of the last second, oldest first; only in Immediate mode. */
-  recentGrants: number[];
-}
-
-const PACE_MS = 1000;
-
-/**
- * Which planned moves may start now, in the plan's order. What is draining was counted before this pass: a drain
- * that ends in it frees its place only once that is written, so the budget holds for every reader.
- */
-function startsWithin(
-  input: DecideInput,
-  settings: EffectiveSet,
-  situations: readonly Situation[],
-  plannedMoves: ReadonlyMap<string, PlannedMove>,
-): Budget {
-  const willing = new Set<string>();
-  for (const situation of situations) {
-    if (wantsPlannedMove(situation, plannedMoves.get(situation.id)?.to)) willing.add(situation.id);
-  }
-  const wanted = [...plannedMoves.values()].filter((move) => willing.has(move.shard));
-  const recentGrants = input.memory.grants.filter((at) => at > input.monotonic - PACE_MS);
-  let inFlight = 0;
-  for (const { move } of situations) if (move?.to !== undefined) inFlight += 1;
-  const used = settings.handoffMode === 'Immediate' ? recentGrants.length : inFlight;
-  const free = settings.freeze === 'All' ? 0 : Math.max(0, settings.maxConcurrentMoves - used);
-  return {
-    starts: new Set(wanted.slice(0, free).map((move) => move.shard)),
-    waiting: Math.max(0, wanted.length - free),
-    recentGrants,
-  };
-}
-
 function requeueAfter(
   situations: readonly Situation[],
   budget: Budget,
@@ -294,7 +230,7 @@ function requeueAfter(
   const waits: number[] = [];
   for (const { dueInMs } of situations) if (dueInMs !== undefined && dueInMs > 0) waits.push(dueInMs);
   const oldest = budget.recentGrants[0] ?? input.monotonic;
-  if (settings.handoffMode === 'Immediate' && settings.freeze !== 'All' && budget.waiting > 0) {
+  if (settings.handoffMode === 'Immediate' && settings.freeze !== 'All' && budget.waiting.length > 0) {
     waits.push(oldest + PACE_MS - input.monotonic);
   }
   // A loop, not a spread: a set may drain more shards than a call may have arguments.

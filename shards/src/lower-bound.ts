@@ -13,15 +13,20 @@ export interface LowerBound {
   moves: number;
 }
 
+/** Whether `lowerBound` has an answer. */
+export function hasLowerBound({ shards, strategy, locality, rebalance }: PlacementInput): boolean {
+  const hasHints = locality !== 'None' && shards.some((shard) => shard.locality !== undefined);
+  return strategy === 'Rendezvous' && rebalance && !hasHints && shards.every((shard) => shard.capacity === 1);
+}
+
 /**
  * The fewest moves after which every eligible node holds between floor(m) and its cap: a closed form in exact
  * arithmetic, on purpose without a line of the planner's, so that it can judge it.
  * For Rendezvous, unit capacities, rebalancing allowed and no locality hints; throws `invalidArgument` otherwise.
  */
 export function lowerBound(input: PlacementInput): LowerBound {
-  const { shards, nodes, strategy, locality, rebalance, loadBound } = input;
-  const hasHints = locality !== 'None' && shards.some((shard) => shard.locality !== undefined);
-  if (strategy !== 'Rendezvous' || !rebalance || hasHints || shards.some((shard) => shard.capacity !== 1)) {
+  const { shards, nodes, loadBound } = input;
+  if (!hasLowerBound(input)) {
     throw new ShardError(
       'invalidArgument',
       'the lower bound is defined for Rendezvous, unit capacities, rebalancing allowed and no locality hints',

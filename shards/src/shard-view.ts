@@ -122,6 +122,6 @@ export function servedNode({ node, shards }: OwningNode): NodeView {
 }
 
 /** As the operator judges it from the node's Lease. */
-function isReady(node: MeshNode): boolean {
+export function isReady(node: MeshNode): boolean {
   return node.status?.conditions?.some(({ type, status }) => type === 'Ready' && status === 'True') ?? false;
 }
