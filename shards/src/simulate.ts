@@ -1,5 +1,6 @@
 import type { NodeState } from './decide.ts';
-import type { Standing, UnplaceableReason } from './placement.ts';
+import { xxh64 } from './hash.ts';
+import { type PlacementInput, type Plan, plan, type Standing, type UnplaceableReason } from './placement.ts';
 import type {
   Freeze,
   HandoffMode,
@@ -9,6 +10,9 @@ import type {
   ShardSet,
   Strategy,
 } from './records.ts';
+import { fractionOf } from './simulate-balance.ts';
+import { keyOf, type Proposal, propose } from './simulate-changes.ts';
+import { simulateSet } from './simulate-set.ts';
 
 /** What a plan is made on: the state of one namespace, or of all, as one reader saw it. */
 export interface MeshState {
@@ -214,4 +218,120 @@ export interface Simulation {
   basis: StateBasis;
   /** What the answer takes for granted, and what may surprise. */
   warnings: string[];
+}
+
+export const MAX_ITEMS = 10_000;
+export const DEFAULT_ITEMS = 1_000;
+
+/**
+ * What the operator would do if the manifests were applied and the changes made: the same planner with the same
+ * input. Nothing is written anywhere. Throws `notFound` and `invalidArgument`, pointing into the request (see `propose`).
+ * The lists are complete; `boundedSimulation` cuts them.
+ */
+export function simulate(
+  state: MeshState,
+  request: SimulationRequest,
+  planWith: (input: PlacementInput) => Plan = plan,
+): Simulation {
+  const proposal = propose(state, request);
+  const warnings = [...proposal.warnings];
+  const before = new Map(state.sets.map((set) => [keyOf(set), set]));
+  const shardsBefore = bySet(state.shards);
+  const shardsAfter = bySet(proposal.shards);
+  const sets: SimulatedSet[] = [];
+  for (const set of proposal.sets) {
+    const key = keyOf(set);
+    const known = before.get(key);
+    const simulated = simulateSet({
+      before: known && { set: known, shards: shardsBefore.get(key) ?? [], nodes: state.nodes },
+      after: { set, shards: shardsAfter.get(key) ?? [], nodes: proposal.nodes },
+      change: changeOf(key, proposal),
+      planWith,
+    });
+    if ('skipped' in simulated) warnings.push(simulated.skipped);
+    else sets.push(simulated);
+  }
+  const planHash = hashOf(sets);
+  const affected = (set: SimulatedSet) => set.totals.moves + set.totals.unplaceable + set.totals.retired > 0;
+  // Stable, so that each part stays in the order of namespace and name.
+  sets.sort((a, b) => Number(affected(b)) - Number(affected(a)));
+  return { sets, totals: totalsOf(sets), truncated: false, planHash, basis: state.basis, warnings };
+}
+
+function changeOf(key: string, { added, changed }: Proposal): SimulatedSet['change'] {
+  return added.has(key) ? 'added' : changed.has(key) ? 'changed' : 'none';
+}
+
+function bySet(shards: readonly ShardAssignment[]): Map<string, ShardAssignment[]> {
+  const found = new Map<string, ShardAssignment[]>();
+  for (const shard of shards) {
+    const key = `${shard.metadata.namespace}/${shard.spec.shardSet}`;
+    const list = found.get(key);
+    if (list) list.push(shard);
+    else found.set(key, [shard]);
+  }
+  return found;
+}
+
+/** Of all sets in order of namespace and name, so that it does not depend on what else the answer says. */
+function hashOf(sets: readonly SimulatedSet[]): string {
+  const lines: string[] = [];
+  for (const { namespace, name, moves, unplaceable, retired } of sets) {
+    lines.push(`${namespace}/${name}`);
+    for (const { shard, from = '', to } of moves) lines.push(`${shard} ${from}>${to}`);
+    for (const { shard, reason } of unplaceable) lines.push(`${shard} !${reason}`);
+    for (const shard of retired) lines.push(`${shard} -`);
+  }
+  return xxh64(lines.join('\n')).toString(16).padStart(16, '0');
+}
+
+function totalsOf(sets: readonly SimulatedSet[]): Simulation['totals'] {
+  const sum = (of: (set: SimulatedSet) => number) => sets.reduce((total, set) => total + of(set), 0);
+  const bounds = sets.map(({ churn }) => churn.lowerBound);
+  const durations = sets.map(({ estimatedDurationMs }) => estimatedDurationMs);
+  const moves = sum(({ churn }) => churn.moves);
+  const placements = sum(({ churn }) => churn.placements);
+  const shards = sum(({ churn }) => churn.shards);
+  return {
+    sets: sets.length,
+    moves,
+    placements,
+    pending: sum(({ churn }) => churn.pending),
+    lowerBound: bounds.includes(undefined) ? undefined : sum(({ churn }) => churn.lowerBound ?? 0),
+    fraction: fractionOf(moves - placements, shards),
+    shards,
+    unplaceable: sum(({ totals }) => totals.unplaceable),
+    retired: sum(({ totals }) => totals.retired),
+    estimatedDurationMs: durations.includes(undefined)
+      ? undefined
+      : durations.reduce((most: number, ms = 0) => Math.max(most, ms), 0),
+  };
+}
+
+/** Each kind of list, over all sets together, has at most `maxItems` items; totals, hash and balance stay exact. */
+export function boundedSimulation(simulation: Simulation, maxItems: number): Simulation {
+  const left = new Map<string, number>();
+  let truncated = simulation.truncated;
+  const cut = <T>(kind: string, list: T[]): T[] => {
+    const room = left.get(kind) ?? maxItems;
+    left.set(kind, Math.max(0, room - list.length));
+    if (list.length <= room) return list;
+    truncated = true;
+    return list.slice(0, room);
+  };
+  const balance = (moment: string, { nodes, zones, ...ratios }: SimulatedBalance): SimulatedBalance => ({
+    ...ratios,
+    nodes: cut(`nodes ${moment}`, nodes),
+    zones: cut(`zones ${moment}`, zones),
+  });
+  const sets = cut('sets', simulation.sets).map((set) => ({
+    ...set,
+    moves: cut('moves', set.moves),
+    unplaceable: cut('unplaceable', set.unplaceable),
+    retired: cut('retired', set.retired),
+    matrix: cut('matrix', set.matrix),
+    phases: cut('phases', set.phases),
+    balance: { before: balance('before', set.balance.before), after: balance('after', set.balance.after) },
+  }));
+  return { ...simulation, sets, truncated };
 }
