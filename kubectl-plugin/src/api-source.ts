@@ -1,4 +1,5 @@
 import type { ShardFilter } from '@meshkit/shards/repository';
+import type { SimulationRequest } from '@meshkit/shards/simulate';
 import type { CallLimits, FollowOptions, ListLimits, ShardSource } from './shard-source.ts';
 import type { ApiClient } from './surroundings.ts';
 
@@ -27,6 +28,14 @@ export class ApiSource implements ShardSource {
 
   watch(filter: ShardFilter, options: FollowOptions) {
     return this.#client.watch(filter, options);
+  }
+
+  simulate(request: SimulationRequest, limits: CallLimits) {
+    return this.#client.simulate(request, limits);
+  }
+
+  explain(namespace: string, name: string, limits: CallLimits) {
+    return this.#client.explain(namespace, name, limits);
   }
 
   close() {

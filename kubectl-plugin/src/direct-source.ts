@@ -2,14 +2,20 @@ import type { WatchEvent } from '@meshkit/client/shard-tracker';
 import { MESH_NODES, SHARD_ASSIGNMENTS, SHARD_SETS } from '@meshkit/crds/resource';
 import type { Clock } from '@meshkit/shards/clock';
 import { ShardError } from '@meshkit/shards/errors';
+import type { ShardExplanation } from '@meshkit/shards/explain';
 import { shardMatches } from '@meshkit/shards/filter';
 import { owningNodes } from '@meshkit/shards/owning-nodes';
 import type { ShardAssignment } from '@meshkit/shards/records';
 import type { ShardFilter } from '@meshkit/shards/repository';
 import { type NodeView, type ShardView, served, servedNode } from '@meshkit/shards/shard-view';
+import type { Simulation, SimulationRequest } from '@meshkit/shards/simulate';
+import { readState } from './direct-state.ts';
 import { followKubernetes } from './direct-watch.ts';
 import type { CallLimits, FollowOptions, ListLimits, ShardSource } from './shard-source.ts';
 import type { Kube } from './surroundings.ts';
+
+/** So many an explanation names. */
+const MAX_NODES = 1_000;
 
 export interface DirectMeans {
   note: (text: string) => Promise<void>;
@@ -70,6 +76,17 @@ export class DirectSource implements ShardSource {
       throw new ShardError('invalidArgument', `--resume-token needs the MeshKit API server: ${how}`);
     }
     return followKubernetes(this.#client, filter, options, this.#means);
+  }
+
+  async simulate(request: SimulationRequest, limits: CallLimits): Promise<Simulation> {
+    const { boundedSimulation, DEFAULT_ITEMS, simulate } = await import('@meshkit/shards/simulate');
+    const simulation = simulate(await readState(this.#client, request.namespace, limits), request);
+    return boundedSimulation(simulation, request.maxItems ?? DEFAULT_ITEMS);
+  }
+
+  async explain(namespace: string, name: string, limits: CallLimits): Promise<ShardExplanation> {
+    const { explain } = await import('@meshkit/shards/explain');
+    return explain(await readState(this.#client, namespace, limits), { namespace, name }, MAX_NODES);
   }
 
   /** Nodes of a shared pool own shards of other namespaces, which not everybody may list. */

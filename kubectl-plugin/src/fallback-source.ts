@@ -1,6 +1,7 @@
 import type { WatchEvent } from '@meshkit/client/shard-tracker';
 import { ShardError } from '@meshkit/shards/errors';
 import type { ShardFilter } from '@meshkit/shards/repository';
+import type { SimulationRequest } from '@meshkit/shards/simulate';
 import type { CallLimits, FollowOptions, ListLimits, ShardSource } from './shard-source.ts';
 
 /**
@@ -65,6 +66,14 @@ export class FallbackSource implements ShardSource {
     if (given.signal.aborted && !signal.aborted) {
       yield* (await this.#next(given.signal.reason)).watch(filter, options);
     }
+  }
+
+  simulate(request: SimulationRequest, limits: CallLimits) {
+    return this.#attempt((source) => source.simulate(request, limits));
+  }
+
+  explain(namespace: string, name: string, limits: CallLimits) {
+    return this.#attempt((source) => source.explain(namespace, name, limits));
   }
 
   close() {

@@ -1,7 +1,9 @@
 import type { WatchEvent } from '@meshkit/client/shard-tracker';
 import type { ShardError } from '@meshkit/shards/errors';
+import type { ShardExplanation } from '@meshkit/shards/explain';
 import type { ShardFilter } from '@meshkit/shards/repository';
 import type { NodeView, ShardView } from '@meshkit/shards/shard-view';
+import type { Simulation, SimulationRequest } from '@meshkit/shards/simulate';
 
 export interface CallLimits {
   signal: AbortSignal;
@@ -35,5 +37,9 @@ export interface ShardSource {
   nodes(namespace: string | undefined, limits: CallLimits): Promise<readonly NodeView[]>;
   /** What exists, SYNCED, then every change until the signal aborts. Tokens are empty where nothing can be resumed. */
   watch(filter: ShardFilter, options: FollowOptions): AsyncIterable<WatchEvent>;
+  /** What would move; writes nothing. */
+  simulate(request: SimulationRequest, limits: CallLimits): Promise<Simulation>;
+  /** Throws `notFound`. */
+  explain(namespace: string, name: string, limits: CallLimits): Promise<ShardExplanation>;
   close(): Promise<void>;
 }

@@ -13,7 +13,10 @@ export interface Output {
 }
 
 /** What the program needs of the API server's client. */
-export type ApiClient = Pick<ShardClient, 'pages' | 'get' | 'nodes' | 'watch' | 'about' | 'close'>;
+export type ApiClient = Pick<
+  ShardClient,
+  'pages' | 'get' | 'nodes' | 'watch' | 'simulate' | 'explain' | 'about' | 'close'
+>;
 /** What the program needs of a client for Kubernetes. */
 export type Kube = Pick<
   KubeClient,

@@ -1,6 +1,7 @@
 import { SCOPES } from '@meshkit/shards/scope';
 import { Option } from 'commander';
 import { NAMELESS } from './format.ts';
+import { simulateOptions, validateOption } from './simulate-flags.ts';
 import type { Verb } from './verb.ts';
 
 const SHARD = ['<name>', 'SHARDSET.SHARDID, such as orders.0042'] as const;
@@ -58,6 +59,29 @@ export const VERBS: readonly Verb<never>[] = [
       ['status -o json', 'for a probe'],
     ],
     load: async () => (await import('./verbs/status.ts')).status,
+  },
+  {
+    words: 'simulate',
+    summary: 'say what would move; writes nothing',
+    more: 'Without changes it says what the operator is about to do. Changes are made in the order of this help, after the manifests.',
+    heeds: [...WHERE, 'set'],
+    options: () => [...simulateOptions(), validateOption()],
+    examples: [
+      ['simulate --drain node-7', 'before maintenance'],
+      ['simulate --add node-8:2:eu-central:eu-central-1a --labels app=orders-worker', 'before growing'],
+      ['simulate -f deploy/ --max-churn 5% --max-unplaceable 0', 'a check of a pull request'],
+    ],
+    load: async () => (await import('./verbs/simulate.ts')).simulate,
+  },
+  {
+    words: 'explain',
+    summary: 'say why a shard is where it is, and why not elsewhere',
+    arguments: [SHARD],
+    heeds: ['namespace'],
+    examples: [
+      ['explain orders.0042', 'each node: score, room, verdict, and the setting that would change it'],
+    ],
+    load: async () => (await import('./verbs/explain.ts')).explain,
   },
   {
     words: 'nodes',

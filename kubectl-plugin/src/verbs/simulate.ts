@@ -1,20 +1,23 @@
 import { ShardError } from '@meshkit/shards/errors';
+import type { Fault } from '@meshkit/shards/problem';
 import { assignmentName } from '@meshkit/shards/records';
-import type { SimulatedManifest, Simulation, SimulationRequest } from '@meshkit/shards/simulate';
+import {
+  MAX_ITEMS,
+  type SimulatedManifest,
+  type Simulation,
+  type SimulationRequest,
+} from '@meshkit/shards/simulate';
 import { shardName } from '../columns.ts';
 import { connected, limitsOf } from '../connected.ts';
 import { connectKube } from '../connection.ts';
 import { dryRun } from '../dry-run.ts';
 import { type Flags, namespaceOf } from '../flags.ts';
-import { readManifests } from '../manifests.ts';
+import { type Manifest, readManifests, titleOf } from '../manifests.ts';
 import { printAnswer } from '../print.ts';
 import { changesOf, type SimulateFlags } from '../simulate-flags.ts';
 import { percent, simulationText } from '../simulation-text.ts';
 import type { Surroundings } from '../surroundings.ts';
 import type { Work } from '../verb.ts';
-
-/** As many as an answer may have. */
-const MAX_ITEMS = 10_000;
 
 export const simulate: Work<SimulateFlags> = ({ flags, format, around }) =>
   connected(flags, around, async (source, fallback) => {
@@ -23,10 +26,20 @@ export const simulate: Work<SimulateFlags> = ({ flags, format, around }) =>
     if (flags.set !== undefined && namespace === undefined) {
       throw new ShardError('invalidArgument', '--set needs one namespace: use -n instead of -A');
     }
-    const manifests = flags.filename && (await manifestsOf(flags, fallback, around));
-    const maxItems = format === 'table' ? undefined : MAX_ITEMS;
-    const request: SimulationRequest = { namespace, shardSet: flags.set, changes, manifests, maxItems };
-    const model = await source.simulate(request, limitsOf(flags, around));
+    const manifests = flags.filename ? await manifestsOf(flags, fallback, around) : [];
+    const request: SimulationRequest = {
+      namespace,
+      shardSet: flags.set,
+      changes,
+      manifests: manifests.map(proposed),
+      maxItems: format === 'table' ? undefined : MAX_ITEMS,
+    };
+    let model: Simulation;
+    try {
+      model = await source.simulate(request, limitsOf(flags, around));
+    } catch (error) {
+      throw inFlags(error, changes, manifests);
+    }
     await printAnswer(model, { format, names: movedShards, text: simulationText }, flags, around.stdout);
     const exceeded = exceededLimits(model, flags);
     for (const line of exceeded) await around.stderr.write(`limit exceeded: ${line}\n`);
@@ -38,41 +51,54 @@ async function manifestsOf(
   flags: Flags & SimulateFlags,
   fallback: string,
   around: Surroundings,
-): Promise<SimulatedManifest[]> {
+): Promise<Manifest[]> {
   const { filename = [], recursive = false, validate } = flags;
-  const { files } = around;
-  const { items } = await readManifests(filename, {
-    files,
-    recursive,
-    namespace: flags.namespace ?? fallback,
-  });
-  if (validate === 'server') {
-    // The user's own rights count, whoever is asked for the simulation.
-    const kube = await connectKube({ ...flags, mode: flags.mode === 'direct' ? 'direct' : 'auto' }, around);
-    try {
-      for (const { unchecked, manifest } of await dryRun(kube, items, limitsOf(flags, around))) {
-        if (unchecked === undefined) continue;
-        await around.stderr.write(`note: ${manifest.file}:${manifest.line}: not checked: ${unchecked}\n`);
-      }
-    } finally {
-      await kube.close();
+  const { files, stderr } = around;
+  const namespace = flags.namespace ?? fallback;
+  const { items } = await readManifests(filename, { files, recursive, namespace });
+  if (validate === 'none') return items;
+  // The user's own rights count, whoever is asked for the simulation.
+  const kube = await connectKube({ ...flags, mode: flags.mode === 'direct' ? 'direct' : 'auto' }, around);
+  try {
+    for (const { unchecked, manifest } of await dryRun(kube, items, limitsOf(flags, around))) {
+      if (unchecked === undefined) continue;
+      await stderr.write(`note: ${manifest.file}:${manifest.line}: not checked: ${unchecked}\n`);
     }
+  } finally {
+    await kube.close();
   }
-  return items.map(({ object }) => {
-    const { apiVersion, kind, metadata, spec } = object as SimulatedManifest;
-    const { name, namespace, labels, annotations } = metadata;
-    return {
-      apiVersion,
-      kind,
-      metadata: { name, namespace, labels, annotations },
-      spec,
-    } as SimulatedManifest;
+  return items;
+}
+
+function proposed({ object }: Manifest): SimulatedManifest {
+  const { apiVersion, kind, metadata, spec } = object as SimulatedManifest;
+  const { name, namespace, labels, annotations } = metadata;
+  return { apiVersion, kind, metadata: { name, namespace, labels, annotations }, spec } as SimulatedManifest;
+}
+
+/** What is wrong with a request is wrong with a flag or a file. */
+function inFlags(
+  error: unknown,
+  changes: NonNullable<SimulationRequest['changes']>,
+  manifests: readonly Manifest[],
+): unknown {
+  if (!(error instanceof ShardError) || !Array.isArray(error.details.errors)) return error;
+  const lines = error.details.errors.map(({ pointer, detail }: Fault) => {
+    if (pointer === '/body/shardSet') return `--set: ${detail}`;
+    const [, list, at, field = ''] = /^\/body\/(changes|manifests)\/(\d+)\/?(.*)$/.exec(pointer) ?? [];
+    const change = list === 'changes' ? changes[Number(at)] : undefined;
+    if (change) return `--${change.type}${'node' in change ? ` ${change.node}` : ''}: ${detail}`;
+    const manifest = list === 'manifests' ? manifests[Number(at)] : undefined;
+    if (!manifest) return detail;
+    const line = manifest.lineOf(field.replaceAll('/', '.'));
+    return `${manifest.file}:${line}: ${titleOf(manifest.object)}: ${detail}`;
   });
+  return new ShardError(error.code, lines.join('\n'), {}, error);
 }
 
 function movedShards({ sets }: Simulation): string[] {
   return sets.flatMap(({ name, moves }) =>
-    moves.map(({ shard }) => shardName({ name: shard.includes('.') ? shard : assignmentName(name, shard) })),
+    moves.map(({ shard }) => shardName({ name: assignmentName(name, shard) })),
   );
 }
 
@@ -80,15 +106,15 @@ function movedShards({ sets }: Simulation): string[] {
 function exceededLimits({ totals }: Simulation, flags: SimulateFlags): string[] {
   const { maxMoves, maxChurn, maxUnplaceable } = flags;
   const leaving = totals.moves - totals.placements;
-  return [
-    ...(maxMoves !== undefined && leaving > maxMoves
-      ? [`${leaving} shards leave their node, --max-moves ${maxMoves}`]
-      : []),
-    ...(maxChurn !== undefined && totals.fraction > maxChurn
-      ? [`churn ${percent(totals.fraction)}, --max-churn ${percent(maxChurn)}`]
-      : []),
-    ...(maxUnplaceable !== undefined && totals.unplaceable > maxUnplaceable
-      ? [`${totals.unplaceable} shards without a place, --max-unplaceable ${maxUnplaceable}`]
-      : []),
-  ];
+  const lines: string[] = [];
+  if (maxMoves !== undefined && leaving > maxMoves) {
+    lines.push(`${leaving} shards leave their node, --max-moves ${maxMoves}`);
+  }
+  if (maxChurn !== undefined && totals.fraction > maxChurn) {
+    lines.push(`churn ${percent(totals.fraction)}, --max-churn ${percent(maxChurn)}`);
+  }
+  if (maxUnplaceable !== undefined && totals.unplaceable > maxUnplaceable) {
+    lines.push(`${totals.unplaceable} shards without a place, --max-unplaceable ${maxUnplaceable}`);
+  }
+  return lines;
 }
