@@ -9,8 +9,6 @@ import {
 } from '@meshkit/shards/simulate';
 import { shardName } from '../columns.ts';
 import { connected, limitsOf } from '../connected.ts';
-import { connectKube } from '../connection.ts';
-import { dryRun } from '../dry-run.ts';
 import { type Flags, namespaceOf } from '../flags.ts';
 import { type Manifest, readManifests, titleOf } from '../manifests.ts';
 import { printAnswer } from '../print.ts';
@@ -18,6 +16,7 @@ import { changesOf, type SimulateFlags } from '../simulate-flags.ts';
 import { percent, simulationText } from '../simulation-text.ts';
 import type { Surroundings } from '../surroundings.ts';
 import type { Work } from '../verb.ts';
+import { dryRunOf } from '../dry-run-as-user.ts';
 
 export const simulate: Work<SimulateFlags> = ({ flags, format, around }) =>
   connected(flags, around, async (source, fallback) => {
@@ -53,20 +52,11 @@ async function manifestsOf(
   around: Surroundings,
 ): Promise<Manifest[]> {
   const { filename = [], recursive = false, validate } = flags;
-  const { files, stderr } = around;
+  const { files } = around;
   const namespace = flags.namespace ?? fallback;
   const { items } = await readManifests(filename, { files, recursive, namespace });
   if (validate === 'none') return items;
-  // The user's own rights count, whoever is asked for the simulation.
-  const kube = await connectKube({ ...flags, mode: flags.mode === 'direct' ? 'direct' : 'auto' }, around);
-  try {
-    for (const { unchecked, manifest } of await dryRun(kube, items, limitsOf(flags, around))) {
-      if (unchecked === undefined) continue;
-      await stderr.write(`note: ${manifest.file}:${manifest.line}: not checked: ${unchecked}\n`);
-    }
-  } finally {
-    await kube.close();
-  }
+  await dryRunOf(items, flags, around);
   return items;
 }
 

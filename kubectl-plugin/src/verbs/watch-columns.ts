@@ -22,7 +22,7 @@ export function changeColumns(o: { allNamespaces: boolean; wide: boolean }): Col
     { header: 'TIME', least: 9, cell: ({ at }) => `${new Date(at).toISOString().slice(11, 19)}Z`, spare: 2 },
     { header: 'EVENT', least: 8, cell: eventOf, style: (seen) => EVENT_STYLES[eventOf(seen)] },
     { header: 'NAME', least: 14, cell: of(({ name }) => name) },
-    { header: 'OWNER', least: 10, cell: of(ownerOf) },
+    { header: 'OWNER', least: 18, cell: of(ownerOf) },
     {
       header: 'PHASE',
       least: 8,
