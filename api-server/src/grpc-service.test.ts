@@ -33,6 +33,7 @@ describe('the gRPC service', () => {
     },
     get: () => Promise.reject(new TypeError('a mistake of ours')),
     nodes: async () => [],
+    meshState: async () => ({ sets: [], shards: [], nodes: [], basis: { position: '41' } }),
     waitFor: (_position, signal) => {
       waiting = signal;
       const { promise, resolve } = Promise.withResolvers<boolean>();

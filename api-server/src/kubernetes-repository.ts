@@ -7,6 +7,7 @@ import { MESH_NODES, NAMESPACES, SHARD_ASSIGNMENTS, SHARD_SETS } from '@meshkit/
 import type { Clock } from '@meshkit/shards/clock';
 import { filterDigest } from '@meshkit/shards/cursor';
 import { ShardError } from '@meshkit/shards/errors';
+import { judged } from '@meshkit/shards/judged-node';
 import { owningNodes } from '@meshkit/shards/owning-nodes';
 import { compareVersions, type MeshNode, type ShardAssignment, type ShardSet } from '@meshkit/shards/records';
 import type {
@@ -18,6 +19,7 @@ import type {
   VersionVector,
 } from '@meshkit/shards/repository';
 import { sealResumeToken } from '@meshkit/shards/resume-token';
+import type { MeshState } from '@meshkit/shards/simulate';
 import type { Watch, WatchCaller, WatchRequest, WatchSink } from '@meshkit/shards/watch';
 import type { Registry } from 'prom-client';
 import type { RingLimits } from './ring.ts';
@@ -146,6 +148,23 @@ export class KubernetesRepository implements ShardRepository {
       .list()
       .filter(({ metadata }) => namespace === undefined || metadata.namespace === namespace);
     return owningNodes(nodes, this.#timeline.values(), (place, name) => this.#sets.get(`${place}/${name}`));
+  }
+
+  async meshState(namespace?: string): Promise<MeshState> {
+    const sets = this.#sets
+      .list()
+      .filter(({ metadata }) => namespace === undefined || metadata.namespace === namespace);
+    return {
+      sets,
+      shards: this.#timeline.all({ namespace }),
+      nodes: this.#nodes.list().map(judged),
+      basis: {
+        lineage: this.#lineage(),
+        position: this.#timeline.position,
+        shardSets: this.#sets.state.resourceVersion,
+        nodes: this.#nodes.state.resourceVersion,
+      },
+    };
   }
 
   async waitFor(position: string, signal: AbortSignal): Promise<boolean> {

@@ -1,4 +1,5 @@
 import type { MeshNode, ShardAssignment } from './records.ts';
+import type { MeshState } from './simulate.ts';
 import type { Watch, WatchCaller, WatchRequest, WatchSink } from './watch.ts';
 
 /** Conditions are and-ed; within a list, or-ed. Absent means: do not filter on it. */
@@ -63,6 +64,8 @@ export interface ShardRepository {
   get(namespace: string, name: string): Promise<ShardAssignment | undefined>;
   /** Ordered by namespace, then name; of one namespace when given. */
   nodes(namespace?: string): Promise<OwningNode[]>;
+  /** What plans are made on: the sets and shards of a namespace, or of all, and the nodes of every pool. */
+  meshState(namespace?: string): Promise<MeshState>;
   /** Whether everything up to the position is served, waiting for it until `signal` is aborted; false then. */
   waitFor(position: string, signal: AbortSignal): Promise<boolean>;
   /**

@@ -64,18 +64,25 @@ export function balanceOf({ outlook, plan, loads }: Moment, shown: ReadonlySet<s
     maxOverMean: ratios.length > 0 ? rounded(ratios.reduce((a, b) => Math.max(a, b))) : undefined,
     minOverMean: ratios.length > 0 ? rounded(ratios.reduce((a, b) => Math.min(a, b))) : undefined,
     nodes,
-    zones: zonesOf(nodes),
+    zones: zonesOf(nodes, shares),
   };
 }
 
-function zonesOf(nodes: readonly SimulatedNode[]): SimulatedZone[] {
+function zonesOf(
+  nodes: readonly SimulatedNode[],
+  shares: ReadonlyMap<string, { mean: number }>,
+): SimulatedZone[] {
   const zones = new Map<string, SimulatedZone>();
-  for (const { zone = '', standing, load, share = 0 } of nodes) {
+  for (const { node, zone = '', standing, load } of nodes) {
     const sum = zones.get(zone) ?? { zone, nodes: 0, load: 0, share: 0 };
     if (standing === 'eligible') sum.nodes += 1;
-    zones.set(zone, { ...sum, load: sum.load + load, share: rounded(sum.share + share) });
+    sum.load += load;
+    sum.share += shares.get(node)?.mean ?? 0;
+    zones.set(zone, sum);
   }
-  return [...zones.values()].sort((a, b) => (a.zone < b.zone ? -1 : 1));
+  return [...zones.values()]
+    .map((sum) => ({ ...sum, share: rounded(sum.share) }))
+    .sort((a, b) => (a.zone < b.zone ? -1 : 1));
 }
 
 function add(loads: Map<string, number>, node: string | undefined, capacity: number): void {
