@@ -19,6 +19,5 @@ export function complaint(error: unknown, debug: boolean): string {
 
 /** As compilers say it, so that editors and CI find the place. */
 function faultLine({ file, line, object, field, detail }: ManifestFault): string {
-  const place = file === '-' ? `<stdin>:${line}` : `${file}:${line}`;
-  return `${[place, object, field, detail].filter((part) => part !== undefined).join(': ')}\n`;
+  return `${[`${file}:${line}`, object, field, detail].filter((part) => part !== undefined).join(': ')}\n`;
 }

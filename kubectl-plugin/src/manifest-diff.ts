@@ -33,7 +33,14 @@ export interface FieldChange {
 }
 
 /** What the server writes by itself is no difference of the manifests. */
-const SERVERS_OWN = ['managedFields', 'resourceVersion', 'generation', 'uid', 'creationTimestamp', 'selfLink'];
+const SERVERS_OWN = [
+  'managedFields',
+  'resourceVersion',
+  'generation',
+  'uid',
+  'creationTimestamp',
+  'selfLink',
+];
 
 /** Live objects against what the dry run of their manifests answered. Pure. */
 export function manifestDiff(applied: readonly Applied[], notOurs: number): ManifestDiff {
@@ -55,7 +62,11 @@ function changeOf({ manifest, live, next, unchecked }: Applied): ManifestChange 
   const { kind, metadata } = manifest.object;
   const { namespace = '', name } = metadata;
   const fields = live && next ? fieldChanges(comparable(live), comparable(next), '') : [];
-  const change = !live ? ('Added' as const) : fields.length > 0 ? ('Changed' as const) : ('Unchanged' as const);
+  const change = !live
+    ? ('Added' as const)
+    : fields.length > 0
+      ? ('Changed' as const)
+      : ('Unchanged' as const);
   return { kind, namespace, name, change, file: manifest.file, line: manifest.line, fields, unchecked };
 }
 

@@ -1,22 +1,17 @@
 import { ShardError } from '@meshkit/shards/errors';
 import type { Fault } from '@meshkit/shards/problem';
 import { assignmentName } from '@meshkit/shards/records';
-import {
-  MAX_ITEMS,
-  type SimulatedManifest,
-  type Simulation,
-  type SimulationRequest,
-} from '@meshkit/shards/simulate';
+import { MAX_ITEMS, type Simulation, type SimulationRequest } from '@meshkit/shards/simulate';
 import { shardName } from '../columns.ts';
 import { connected, limitsOf } from '../connected.ts';
+import { dryRunOf } from '../dry-run-as-user.ts';
 import { type Flags, namespaceOf } from '../flags.ts';
-import { type Manifest, readManifests, titleOf } from '../manifests.ts';
+import { type Manifest, manifestsIn, titleOf } from '../manifests.ts';
 import { printAnswer } from '../print.ts';
 import { changesOf, type SimulateFlags } from '../simulate-flags.ts';
 import { percent, simulationText } from '../simulation-text.ts';
 import type { Surroundings } from '../surroundings.ts';
 import type { Work } from '../verb.ts';
-import { dryRunOf } from '../dry-run-as-user.ts';
 
 export const simulate: Work<SimulateFlags> = ({ flags, format, around }) =>
   connected(flags, around, async (source, fallback) => {
@@ -30,7 +25,7 @@ export const simulate: Work<SimulateFlags> = ({ flags, format, around }) =>
       namespace,
       shardSet: flags.set,
       changes,
-      manifests: manifests.map(proposed),
+      manifests: manifests.map(({ simulated }) => simulated),
       maxItems: format === 'table' ? undefined : MAX_ITEMS,
     };
     let model: Simulation;
@@ -54,16 +49,10 @@ async function manifestsOf(
   const { filename = [], recursive = false, validate } = flags;
   const { files } = around;
   const namespace = flags.namespace ?? fallback;
-  const { items } = await readManifests(filename, { files, recursive, namespace });
+  const { items } = await manifestsIn(filename, { files, recursive, namespace });
   if (validate === 'none') return items;
   await dryRunOf(items, flags, around);
   return items;
-}
-
-function proposed({ object }: Manifest): SimulatedManifest {
-  const { apiVersion, kind, metadata, spec } = object as SimulatedManifest;
-  const { name, namespace, labels, annotations } = metadata;
-  return { apiVersion, kind, metadata: { name, namespace, labels, annotations }, spec } as SimulatedManifest;
 }
 
 /** What is wrong with a request is wrong with a flag or a file. */
