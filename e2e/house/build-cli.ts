@@ -28,7 +28,7 @@ name=\${0##*/}
 node=\${MESHKIT_NODE:-node}
 # Inside the project its own Node serves where the system's is too old.
 if [ -z "$MESHKIT_NODE" ] && [ -x "$here/../../node_modules/.bin/node" ]; then node=$here/../../node_modules/.bin/node; fi
-MESHKIT_CALLED_AS=$name exec "$node" "$here/kubectl-mesh.mjs" "$@"
+MESHKIT_CALLED_AS=\${MESHKIT_CALLED_AS:-$name} exec "$node" "$here/kubectl-mesh.mjs" "$@"
 `;
 
 const BUILTIN = '\0builtin:';

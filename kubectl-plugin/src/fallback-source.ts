@@ -11,6 +11,8 @@ import type { CallLimits, FollowOptions, ListLimits, ShardSource } from './shard
 export class FallbackSource implements ShardSource {
   #current: ShardSource;
   #second: (() => Promise<ShardSource>) | undefined;
+  #switching: Promise<ShardSource> | undefined;
+  #refusal: ShardSource['refusal'];
 
   constructor(first: ShardSource, second: () => Promise<ShardSource>) {
     this.#current = first;
@@ -23,6 +25,10 @@ export class FallbackSource implements ShardSource {
 
   get server() {
     return this.#current.server;
+  }
+
+  get refusal() {
+    return this.#refusal;
   }
 
   async *pages(filter: ShardFilter, limits: ListLimits) {
@@ -89,15 +95,25 @@ export class FallbackSource implements ShardSource {
   }
 
   async #next(error: unknown): Promise<ShardSource> {
-    if (!isRefused(error) || !this.#second) throw error;
-    const second = await this.#second();
+    if (!isRefused(error)) throw error;
+    // Requests that were under way together are refused together.
+    this.#switching ??= this.#switch(error);
+    return this.#switching;
+  }
+
+  async #switch(error: ShardError): Promise<ShardSource> {
+    const begin = this.#second;
+    if (!begin) throw error;
     this.#second = undefined;
-    await this.#current.close();
+    const second = await begin();
+    const first = this.#current;
+    this.#refusal = { server: first.server, error };
     this.#current = second;
+    await first.close();
     return second;
   }
 }
 
-function isRefused(error: unknown): boolean {
+function isRefused(error: unknown): error is ShardError {
   return error instanceof ShardError && error.details.reason === 'ECONNREFUSED';
 }

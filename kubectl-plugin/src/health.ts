@@ -30,7 +30,7 @@ export interface Problem {
   kind: ProblemKind;
   /** `note`: worth knowing, but nothing is wrong because of it. */
   severity: 'bad' | 'note';
-  /** What it is, in a few words. */
+  /** What it is, in a few words that fit one and several. */
   title: string;
   /** Names of shards or nodes, `namespace/name`, all of them. */
   subjects: { namespace: string; name: string }[];
@@ -142,25 +142,24 @@ function problemOf(shard: ShardView, now: number): Omit<Problem, 'subjects' | 'n
   const bad = { severity: 'bad' as const };
   if (phase === 'Lost') {
     const detail = said?.message || 'the owner is dead, and nobody could take its place';
-    return { ...bad, kind: 'lost', title: 'lost their owner', detail };
+    return { ...bad, kind: 'lost', title: 'without a living owner', detail };
   }
   if (owner === undefined && state === 'Active') {
-    if (said && UNPLACEABLE.includes(said.reason)) {
-      return { ...bad, kind: 'unplaceable', title: 'cannot be placed', detail: said.message };
-    }
+    const why = conditions.find(({ reason }) => UNPLACEABLE.includes(reason));
+    if (why) return { ...bad, kind: 'unplaceable', title: 'that cannot be placed', detail: why.message };
     const message = conditions.find(({ type }) => type === 'Ready')?.message;
-    const detail = said?.message || message || 'the operator has not placed them yet';
-    return { ...bad, kind: 'unowned', title: 'have no owner', detail };
+    const detail = said?.message || message || 'not placed by the operator yet';
+    return { ...bad, kind: 'unowned', title: 'without an owner', detail };
   }
   if (move && Date.parse(move.deadline) + DRAIN_GRACE_MS < now) {
     const target = move.to === undefined ? 'be retired' : `move to ${move.to}`;
     const detail = `should ${target}, past the deadline for ${age(move.deadline, now)}: the operator should have ended it`;
-    return { ...bad, kind: 'overdue', title: 'drain past their deadline', detail };
+    return { ...bad, kind: 'overdue', title: 'draining past the deadline', detail };
   }
-  if (said) return { ...bad, kind: 'stalled', title: 'are stalled', detail: said.message };
+  if (said) return { ...bad, kind: 'stalled', title: 'stalled', detail: said.message };
   if (shard.observedGeneration < shard.generation) {
-    const detail = 'their spec changed and the operator has not taken it up yet';
-    return { severity: 'note', kind: 'notTakenUp', title: 'wait for the operator', detail };
+    const detail = 'the spec changed, and the operator has not taken it up yet';
+    return { severity: 'note', kind: 'notTakenUp', title: 'waiting for the operator', detail };
   }
   return undefined;
 }

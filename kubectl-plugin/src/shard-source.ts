@@ -30,6 +30,8 @@ export interface ShardSource {
   readonly kind: 'api' | 'direct';
   /** URL of who is asked. */
   readonly server: string;
+  /** The API server that was to be asked first, and refused the connection. */
+  readonly refusal?: { server: string; error: ShardError };
   /** Ordered by namespace, then name; at least one page, which may be empty. */
   pages(filter: ShardFilter, limits: ListLimits): AsyncIterable<readonly ShardView[]>;
   /** Throws `notFound`. */

@@ -30,15 +30,22 @@ export function simulationText(model: Simulation, look: Look): string {
   return parts.filter((part) => part !== '').join('\n');
 }
 
+const ESTIMATES: Record<SimulatedSet['estimateBasis'], string> = {
+  observed: '(as drains went lately)',
+  drainTimeout: '(if every drain takes its whole drainTimeout)',
+  immediate: '(immediate handoff)',
+};
+
 function setText(set: SimulatedSet, look: Look): string {
   const { namespace, name, change, totals, retired, phases, estimatedDurationMs, estimateBasis } = set;
   const title = styled('bold', `${namespace}/${name}`, look);
-  const state = change === 'none' ? '' : ` (${change} by the manifests)`;
+  const state = change === 'none' ? '' : ` (${change === 'added' ? 'new' : change})`;
   const lines = [`${title}${state}: ${sumText(set.churn, totals.unplaceable)}\n`];
   if (phases.length > 0) {
-    const basis = estimateBasis === 'observed' ? 'as drains went lately' : `by ${estimateBasis}`;
     const lasts =
-      estimatedDurationMs === undefined ? '' : `, about ${durationText(estimatedDurationMs)} (${basis})`;
+      estimatedDurationMs === undefined
+        ? ''
+        : `, about ${durationText(estimatedDurationMs)} ${ESTIMATES[estimateBasis]}`;
     lines.push(`${counted(totals.phases, 'phase')}${lasts}\n`);
   }
   if (retired.length > 0) {
@@ -52,7 +59,7 @@ function setText(set: SimulatedSet, look: Look): string {
   const more = totals.moves - moves.length;
   const tables = [
     tableText(moves, moveColumns, look) + (more > 0 ? `… and ${more} more: -o wide, or -o json\n` : ''),
-    tableText(set.unplaceable, unplaceableColumns, look),
+    unplaceableText(set.unplaceable, look),
     tableText(balanceRows(set.balance), balanceColumns, look),
   ];
   return [lines.join(''), ...tables.filter((table) => table !== '')].join('\n');
@@ -69,7 +76,7 @@ function sumText(churn: SimulatedSet['churn'], unplaceable: number): string {
         : `, at least ${lowerBound} needed`;
   const parts = [
     `${counted(moves, 'move')} of ${counted(shards, 'shard')} (churn ${percent(fraction)})${least}`,
-    ...(placements > 0 ? [`${leaving} leave their node, ${placements} get their first`] : []),
+    ...(placements > 0 ? [`${leaving} from a node, ${placements} of shards that nobody owns`] : []),
     ...(pending > 0 ? [`${pending} would be made anyway`] : []),
     ...(unplaceable > 0 ? [`${unplaceable} without a place`] : []),
   ];
@@ -87,12 +94,22 @@ const moveColumns: Column<SimulatedMove>[] = [
   { header: 'REASON', cell: ({ reason }) => reason },
 ];
 
-const unplaceableColumns: Column<SimulatedUnplaceable>[] = [
-  { header: 'NO PLACE', cell: ({ shard }) => shard, style: () => 'red' },
-  { header: 'KEPT BY', cell: ({ owner = NONE }) => owner },
-  { header: 'WHY', cell: ({ constraint }) => constraint },
-  { header: 'WHAT WOULD HELP', cell: ({ knob }) => knob },
-];
+/** Shards that the same thing stands in the way of are one paragraph. */
+function unplaceableText(unplaceable: readonly SimulatedUnplaceable[], look: Look): string {
+  const groups = Map.groupBy(unplaceable, ({ constraint, knob }) => `${constraint}\0${knob}`);
+  return [...groups.values()]
+    .map((shards) => {
+      const { constraint, knob } = shards[0] as SimulatedUnplaceable;
+      const names = shards.map(({ shard, owner }) =>
+        owner === undefined ? shard : `${shard} (kept by ${owner})`,
+      );
+      const shown = look.wide ? names : names.slice(0, SHOWN);
+      const rest = names.length > shown.length ? ` and ${names.length - shown.length} more` : '';
+      const head = styled('red', `${counted(names.length, 'shard')} without a place`, look);
+      return `${head}: ${shown.join(', ')}${rest}\n  ${constraint}\n  what would help: ${knob}\n`;
+    })
+    .join('');
+}
 
 interface BalanceRow {
   node: string;

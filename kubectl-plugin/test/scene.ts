@@ -1,12 +1,23 @@
 import type { ShardClientOptions } from '@meshkit/client/shard-client';
 import type { WatchEvent } from '@meshkit/client/shard-tracker';
 import type { Lease } from '@meshkit/crds/resource';
-import { ShardError } from '@meshkit/shards/errors';
+import { ERRORS, ShardError } from '@meshkit/shards/errors';
+import { explain } from '@meshkit/shards/explain';
 import { shardMatches } from '@meshkit/shards/filter';
-import { API_VERSION, GROUP, type MeshNode, type ShardAssignment } from '@meshkit/shards/records';
+import { judged } from '@meshkit/shards/judged-node';
+import { owningNodes } from '@meshkit/shards/owning-nodes';
+import {
+  API_VERSION,
+  GROUP,
+  type KubeObject,
+  type MeshNode,
+  type ShardAssignment,
+  type ShardSet,
+} from '@meshkit/shards/records';
 import type { ShardFilter } from '@meshkit/shards/repository';
 import { type Scope, scopeMissing } from '@meshkit/shards/scope';
 import { served, servedNode } from '@meshkit/shards/shard-view';
+import { boundedSimulation, type MeshState, simulate } from '@meshkit/shards/simulate';
 import { run } from '../src/program.ts';
 import type { ApiClient, Kube, Output, Surroundings } from '../src/surroundings.ts';
 
@@ -99,6 +110,13 @@ export const NODES: MeshNode[] = ['node-17', 'node-21'].map((name, at) => ({
   },
 }));
 
+export const SETS: ShardSet[] = ['billing', 'payments'].map((namespace) => ({
+  apiVersion: API_VERSION,
+  kind: 'ShardSet',
+  metadata: { namespace, name: 'orders', uid: `uid-${namespace}`, generation: 1 },
+  spec: { shards: { count: 5 }, churn: { maxConcurrentMoves: 2 }, handoff: { drainTimeout: '30s' } },
+}));
+
 export const LEASE: Lease = {
   apiVersion: 'coordination.k8s.io/v1',
   kind: 'Lease',
@@ -112,6 +130,7 @@ export const LEASE: Lease = {
 
 /** What the program meets; the data set above unless it says otherwise. */
 export interface Scene {
+  sets?: readonly ShardSet[];
   width?: number;
   color?: boolean;
   calledAs?: string;
@@ -242,9 +261,18 @@ function apiOf(scene: Scene, options: ShardClientOptions, calls: string[], signa
     },
     async nodes(namespace) {
       answer('read', namespace);
-      return nodes.map((node) => servedNode({ node, shards: 2 }));
+      const here = nodes.filter(
+        ({ metadata }) => namespace === undefined || metadata.namespace === namespace,
+      );
+      return owningNodes(here, shards, () => undefined).map(servedNode);
     },
-    async *watch(filter = {}, { resumeToken } = {}) {
+    async *watch(filter = {}, { resumeToken, signal: ending, onDisconnect } = {}) {
+      if (scene.api && ERRORS[scene.api.code].retry) {
+        // As the client does, for ever.
+        onDisconnect?.(scene.api, 0);
+        await until(ending).catch(() => undefined);
+        return;
+      }
       answer('observe', filter.namespace);
       const token = (at: number) => `token-${at}`;
       if (resumeToken === undefined) {
@@ -255,6 +283,17 @@ function apiOf(scene: Scene, options: ShardClientOptions, calls: string[], signa
       }
       yield* events;
     },
+    async simulate(request) {
+      answer('observe', request.namespace);
+      return boundedSimulation(
+        simulate(stateOf(scene, request.namespace), request),
+        request.maxItems ?? 1_000,
+      );
+    },
+    async explain(namespace, name) {
+      answer('read', namespace);
+      return explain(stateOf(scene, namespace), { namespace, name }, 1_000);
+    },
     async about() {
       if (scene.api) throw scene.api;
       return { api: 'v1', version: '0.1.0' };
@@ -264,23 +303,45 @@ function apiOf(scene: Scene, options: ShardClientOptions, calls: string[], signa
   };
 }
 
+function stateOf({ shards = SHARDS, nodes = NODES, sets = SETS }: Scene, namespace?: string): MeshState {
+  const here = ({ metadata }: KubeObject) => namespace === undefined || metadata.namespace === namespace;
+  return {
+    sets: sets.filter(here),
+    shards: shards.filter(here),
+    nodes: nodes.map(judged),
+    basis: { position: '1', shardSets: '1', nodes: '1' },
+  };
+}
+
 function kubeOf(scene: Scene, calls: string[]): Kube {
-  const { shards = SHARDS, nodes = NODES, lacks = [], lease = LEASE } = scene;
+  const { shards = SHARDS, nodes = NODES, sets = SETS, lacks = [], lease = LEASE } = scene;
+  const objectsOf = (plural: string): readonly KubeObject[] =>
+    plural === 'shardassignments' ? shards : plural === 'meshnodes' ? nodes : sets;
+  const here = (objects: readonly KubeObject[], namespace: string | undefined) =>
+    objects.filter(({ metadata }) => namespace === undefined || metadata.namespace === namespace);
   return {
     server: 'https://k8s.example:6443',
     namespace: 'payments',
-    get: async ({ plural }: { plural: string }) => {
+    get: async ({ plural }: { plural: string }, key: { namespace: string; name: string }) => {
       if (scene.kube) throw scene.kube;
       if (plural === 'leases' && lease) return lease;
+      const found = objectsOf(plural).find(
+        ({ metadata }) => metadata.namespace === key.namespace && metadata.name === key.name,
+      );
+      if (found) return found;
       throw new ShardError('notFound', 'no such object', { reason: 'NotFound', status: 404 });
     },
     listAll: async ({ plural }: { plural: string }, { namespace }: { namespace?: string } = {}) => {
       if (scene.kube) throw scene.kube;
-      const items = plural === 'shardassignments' ? shards : plural === 'meshnodes' ? nodes : [];
-      return {
-        items: items.filter(({ metadata }) => namespace === undefined || metadata.namespace === namespace),
-        resourceVersion: '1',
-      };
+      return { items: here(objectsOf(plural), namespace), resourceVersion: '1' };
+    },
+    list: async ({ plural }: { plural: string }, { namespace }: { namespace?: string } = {}) => {
+      if (scene.kube) throw scene.kube;
+      return { items: here(objectsOf(plural), namespace), resourceVersion: '1' };
+    },
+    // biome-ignore lint/correctness/useYield: nothing ever happens there.
+    async *watch(_: unknown, { signal }: { signal: AbortSignal }) {
+      await until(signal);
     },
     raw: async (method: string, path: string, { body, query }: { body?: unknown; query?: object } = {}) => {
       if (scene.kube) throw scene.kube;

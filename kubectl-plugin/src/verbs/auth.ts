@@ -227,15 +227,18 @@ class ApiJudge implements Judge {
       );
     }
     const limits = limitsOf(this.#flags, this.#around);
-    const once = AbortSignal.any([limits.signal, AbortSignal.timeout(limits.timeoutMs)]);
+    // A watch tries for ever; here the first answer is the answer.
+    const failed = new AbortController();
+    const once = AbortSignal.any([limits.signal, failed.signal]);
+    const onDisconnect = (error: ShardError) => failed.abort(error);
     const tried =
       scope === 'read'
         ? this.#client.pages({ namespace }, { ...limits, pageSize: 1, limit: 1 })
-        : this.#client.watch({ namespace }, { signal: once });
+        : this.#client.watch({ namespace }, { signal: once, onDisconnect });
     try {
       for await (const _ of tried) return undefined;
       limits.signal.throwIfAborted();
-      throw new ShardError('timeout', `${this.server} gave no answer within ${limits.timeoutMs / 1_000} s`);
+      throw failed.signal.reason;
     } catch (error) {
       if (error instanceof ShardError && error.code === 'scopeMissing') return error;
       throw error;

@@ -20,7 +20,7 @@ export const status: Work<Omit<StatusFlags, keyof Flags>> = ({ flags, format, ar
       readAll(source, flags, fallback, around),
       operatorOf(flags, around),
     ]);
-    const components = [read.component, operator];
+    const components = [...refusedBy(source), read.component, operator];
     const now = around.clock.now();
     const model = healthOf({ namespace, ...read, components, now, program });
     const print = {
@@ -58,6 +58,13 @@ async function readAll(
     const name = source.kind === 'api' ? ('api' as const) : ('kubernetes' as const);
     return { component: { name, state: 'bad', server: source.server, detail: error.message, error } };
   }
+}
+
+/** That Kubernetes could be asked instead does not make it well. */
+function refusedBy({ refusal }: ShardSource): Component[] {
+  if (!refusal) return [];
+  const { server, error } = refusal;
+  return [{ name: 'api', state: 'bad', server, detail: error.message, error }];
 }
 
 function componentOf({ kind, server }: ShardSource): Component {

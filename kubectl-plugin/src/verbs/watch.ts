@@ -70,7 +70,7 @@ export async function followList({ format, ...follow }: FollowList): Promise<num
     );
   let listed: ShardView[] | undefined = [];
   for await (const event of eventsOf(follow)) {
-    if ('previous' in event) {
+    if (isChange(event)) {
       const { type, current, previous } = event;
       const shard = (current ?? previous) as ShardView;
       if (listed) listed.push(shard);
@@ -95,8 +95,7 @@ export function followShard(o: Omit<FollowList, 'filter'> & { shard: ShardView }
   const { namespace, shardSet, shardId, name } = shard;
   const filter = { namespace, shardSet, search: shardId };
   // The filter takes a part of an id; one shard is what was asked for.
-  const isMeant = (event: WatchEvent) =>
-    !('previous' in event) || (event.current ?? event.previous)?.name === name;
+  const isMeant = (event: WatchEvent) => !isChange(event) || (event.current ?? event.previous)?.name === name;
   const only: ShardSource = Object.create(source, {
     watch: {
       value: async function* (...[by, options]: Parameters<ShardSource['watch']>) {
@@ -118,7 +117,7 @@ async function* eventsOf({ source, filter, flags, around, resumeToken }: Follow)
     signal: AbortSignal.any([around.signal, failed.signal]),
     resumeToken,
     onDisconnect: (error, retryInMs) => {
-      if (!begun && error.details.status === undefined) failed.abort(error);
+      if (!begun) failed.abort(error);
       else if (flags.verbose) {
         const when = retryInMs > 0 ? ` in ${(retryInMs / 1_000).toFixed(1)} s` : '';
         // Said on the side: the watch does not wait for it.
@@ -180,7 +179,7 @@ class ChangePrinter {
     const { stdout, clock } = this.#around;
     if (this.#format === 'json') return stdout.write(`${JSON.stringify(plain(event))}\n`);
     if (this.#format === 'yaml') return stdout.write(`---\n${await documentOf(plain(event), 'yaml')}`);
-    if (!('previous' in event)) {
+    if (!isChange(event)) {
       return event.type === 'BOOKMARK' || event.type === 'SYNCED'
         ? this.#around.stderr.write(`complete up to ${event.position}\n`)
         : undefined;
@@ -189,6 +188,10 @@ class ChangePrinter {
     if (this.#format === 'name') return stdout.write(`${shardName(shard)}\n`);
     return stdout.write(this.#table.page([{ event, at: clock.now() }]));
   }
+}
+
+function isChange(event: WatchEvent): event is ShardChange {
+  return event.type === 'ADDED' || event.type === 'MODIFIED' || event.type === 'DELETED';
 }
 
 /** Where nothing can be resumed there is no token to show. */
