@@ -30,7 +30,7 @@ const EVERYWHERE: readonly ErrorCode[] = [
 
 const HEADERS: Json = {
   ETag: { description: 'RFC 9110, section 8.8.3.', schema: { type: 'string' } },
-  'Cache-Control': { schema: { type: 'string', const: 'private, no-cache' } },
+  'Cache-Control': { schema: { type: 'string', enum: ['private, no-cache', 'no-store'] } },
   Vary: { schema: { type: 'string' } },
   'Mesh-Protocol': { description: 'The protocol of this request.', schema: { type: 'string' } },
   'Mesh-Version-Vector': {
@@ -115,7 +115,8 @@ function operationObject(operation: Operation, schemas: Json): Json {
   const examples = streams ? (example as Json) : { example };
   if (streams) for (const data of Object.values(watchDataSchemas)) refer(data, schemas);
   const headers = ['Cache-Control', 'Vary', 'Mesh-Protocol', 'Mesh-Cache'];
-  if (!streams) headers.push('ETag');
+  const kept = !streams && operation.method === 'GET';
+  if (kept) headers.push('ETag');
   if (operation.op === 'list') headers.push('Mesh-Version-Vector', 'Link');
   return {
     operationId,
@@ -126,25 +127,31 @@ function operationObject(operation: Operation, schemas: Json): Json {
     parameters: [
       ...parametersOf(operation.params, 'path'),
       ...parametersOf(operation.query, 'query'),
-      ...headerParameters(streams),
+      ...headerParameters(streams, kept),
     ],
+    ...(operation.body ? { requestBody: requestBody(operation.body, schemas) } : {}),
     responses: {
       200: {
         description: summary,
         headers: referHeaders(headers),
         content: { [content]: { schema: refer(schema, schemas), examples: valued(examples) } },
       },
-      ...(streams
-        ? {}
-        : {
+      ...(kept
+        ? {
             304: {
               description: 'You have it already.',
               headers: referHeaders(headers.filter((name) => name !== 'Link')),
             },
-          }),
+          }
+        : {}),
       ...problems([...EVERYWHERE, ...errors]),
     },
   };
+}
+
+function requestBody({ schema, example }: NonNullable<Operation['body']>, schemas: Json): Json {
+  const content = { schema: refer(schema, schemas, 'input'), examples: valued({ example }) };
+  return { required: true, content: { [JSON_TYPE]: content } };
 }
 
 function valued(examples: Json): Json {
@@ -216,7 +223,7 @@ function parametersOf(schema: z.ZodType, place: 'path' | 'query'): Json[] {
   });
 }
 
-function headerParameters(streams: boolean): Json[] {
+function headerParameters(streams: boolean, kept: boolean): Json[] {
   const optional = (name: string, description: string, schema: Json = { type: 'string' }): Json => ({
     name,
     in: 'header',
@@ -231,12 +238,14 @@ function headerParameters(streams: boolean): Json[] {
   );
   return streams
     ? [optional('Last-Event-ID', 'The `id` of the last event; beats `resumeToken`.'), requested]
-    : [optional('If-None-Match', 'The `ETag` of an earlier answer: 304 if it still holds.'), requested];
+    : kept
+      ? [optional('If-None-Match', 'The `ETag` of an earlier answer: 304 if it still holds.'), requested]
+      : [requested];
 }
 
 /** A reference to a named schema, which it adds, together with those that it names itself. */
-function refer(schema: z.ZodType, schemas: Json): Json {
-  const { $defs = {}, ...own } = jsonSchemaOf(schema, 'output') as Json & { $defs?: Json };
+function refer(schema: z.ZodType, schemas: Json, io: 'input' | 'output' = 'output'): Json {
+  const { $defs = {}, ...own } = jsonSchemaOf(schema, io) as Json & { $defs?: Json };
   const id = z.globalRegistry.get(schema)?.id;
   const found: Json = { ...$defs };
   if (id !== undefined && own.$ref === undefined) found[id] = own;

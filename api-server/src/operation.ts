@@ -1,4 +1,4 @@
-import type { ErrorCode } from '@meshkit/shards/errors';
+import type { ErrorCode, ShardError } from '@meshkit/shards/errors';
 import type { VersionVector } from '@meshkit/shards/repository';
 import type { Scope, Target } from '@meshkit/shards/scope';
 import type { WatchCaller } from '@meshkit/shards/watch';
@@ -8,8 +8,8 @@ import type { Identity } from './token-review.ts';
 
 /** What an operation answers: an entity tag, and the JSON bytes for those who do not have them yet. */
 export interface Answer {
-  /** RFC 9110, section 8.8.3, quotes included. */
-  etag: string;
+  /** RFC 9110, section 8.8.3, quotes included; absent: of an answer that is not to be kept. */
+  etag?: string;
   /** Called at most once, and not at all when the caller has this answer already. */
   encode(): Buffer;
   /** Records in the answer, for the log. */
@@ -23,13 +23,15 @@ export interface Answer {
 interface Described<Params, Query> {
   /** Short name for logs and metrics. */
   op: string;
-  method: 'GET';
+  method: 'GET' | 'POST';
   /** Fastify's form, `/meshkit/shards/:namespace/:name`. */
   url: string;
   scope: Scope;
   params: z.ZodType<Params>;
   query: z.ZodType<Query>;
-  target(params: Params, query: Query): Target;
+  /** Of what is sent as JSON, with POST. */
+  body?: { schema: z.ZodType; maxBytes: number; example: unknown };
+  target(params: Params, query: Query, body?: unknown): Target;
   /** For the OpenAPI document. */
   document: OperationDocument;
 }
@@ -52,7 +54,15 @@ interface OperationDocument {
  */
 export interface AnsweringOperation<Params = unknown, Query = unknown> extends Described<Params, Query> {
   /** `signal` aborts when the caller has gone. */
-  answer(params: Params, query: Query, signal: AbortSignal): Promise<Answer>;
+  answer(params: Params, query: Query, signal: AbortSignal, asked: Asked): Promise<Answer>;
+}
+
+/** What else there is to know of a request. */
+export interface Asked {
+  /** As the operation's schema gives it. */
+  body: unknown;
+  /** The refusal when the caller does not have this scope on the same target; rejects when nobody can say. */
+  refusal(scope: Scope): Promise<ShardError | undefined>;
 }
 
 /** An operation whose answer does not end by itself: Server-Sent Events, behind the same gates. */

@@ -104,6 +104,21 @@ export const watchQuery = z.strictObject({
     .describe('Let several changes of one shard become one when the client does not keep up.'),
 });
 
+export const explainQuery = z.strictObject({
+  minVersion,
+  maxItems: z
+    .preprocess(
+      (value) => (typeof value === 'string' && /^\d{1,300}$/.test(value) ? Number(value) : value),
+      z.number('a whole number from 1').min(1, 'a whole number from 1'),
+    )
+    .transform((size) => Math.min(size, MAX_PAGE_SIZE))
+    .default(MAX_PAGE_SIZE)
+    .meta({ override: { type: 'integer', minimum: 1, default: MAX_PAGE_SIZE } })
+    .describe('At most this many nodes; `nodesTotal` says how many there are.'),
+});
+
+export const noQuery = z.strictObject({});
+
 export const noParams = z.object({});
 
 export const shardParams = z.object({

@@ -42,6 +42,12 @@ export function shardErrorOf(error: unknown, unexpected: (error: unknown) => voi
   if (code === 'FST_ERR_BAD_URL') {
     return invalid([{ pointer: '/path', detail: 'not a valid path: is its percent-encoding complete?' }]);
   }
+  if (statusCode === 413) {
+    const detail = 'is larger than this operation takes';
+    return new ShardError('requestTooLarge', `the body ${detail}`, {
+      errors: [{ pointer: '/body', detail }],
+    });
+  }
   if (statusCode >= 400 && statusCode < 500) return new ShardError('invalidArgument', message, {}, error);
   unexpected(error);
   return new ShardError('internal', 'the server failed on this request; its log says more', {}, error);
@@ -62,8 +68,6 @@ function faultsOf(part: string, issue: z.core.$ZodIssue, schema: z.ZodType): Fau
   if (issue.code !== 'unrecognized_keys') return [{ pointer: place(issue.path), detail: issue.message }];
   const known = Object.keys((schema as Partial<z.ZodObject>).shape ?? {});
   const allowed = known.length > 0 ? `known are ${known.join(', ')}` : 'this operation has none';
-  return issue.keys.map((key) => ({
-    pointer: place([...issue.path, key]),
-    detail: `unknown parameter; ${allowed}`,
-  }));
+  const detail = issue.path.length > 0 ? 'there is no such member' : `unknown parameter; ${allowed}`;
+  return issue.keys.map((key) => ({ pointer: place([...issue.path, key]), detail }));
 }

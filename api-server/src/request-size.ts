@@ -4,13 +4,13 @@ import type { FastifyRequest } from 'fastify';
 
 const MAX_URL_LENGTH = 8_192;
 const MAX_HEADER_BYTES = 16_384;
-/** No operation reads a body so far; this is what a careless client may send without being told off. */
-const MAX_BODY_BYTES = 65_536;
+/** Where no body is read: what a careless client may send without being told off. */
+export const MAX_BODY_BYTES = 65_536;
 /** Kubernetes names have at most 253 characters; the rest is room for percent-encoding. */
 export const MAX_PARAMETER_LENGTH = 1_024;
 
 /** Throws `uriTooLong`, `headersTooLarge`, `requestTooLarge`, or `invalidArgument` for a missing Host. */
-export function refuseTooMuch({ url, raw, headers }: FastifyRequest): void {
+export function refuseTooMuch({ url, raw, headers, routeOptions }: FastifyRequest): void {
   if (url.length > MAX_URL_LENGTH) {
     throw new ShardError('uriTooLong', `the URL has more than ${MAX_URL_LENGTH} characters`, {
       errors: [{ pointer: '/path', detail: `at most ${MAX_URL_LENGTH} characters, the query included` }],
@@ -23,9 +23,10 @@ export function refuseTooMuch({ url, raw, headers }: FastifyRequest): void {
       errors: [{ pointer: `/header/${largest?.[0].slice(0, 100) ?? ''}`, detail: 'is the largest' }],
     });
   }
-  if (Number(headers['content-length'] ?? 0) > MAX_BODY_BYTES) {
-    throw new ShardError('requestTooLarge', `the body has more than ${MAX_BODY_BYTES} bytes`, {
-      errors: [{ pointer: '/body', detail: `at most ${MAX_BODY_BYTES} bytes` }],
+  const maxBytes = routeOptions.bodyLimit ?? MAX_BODY_BYTES;
+  if (Number(headers['content-length'] ?? 0) > maxBytes) {
+    throw new ShardError('requestTooLarge', `the body has more than ${maxBytes} bytes`, {
+      errors: [{ pointer: '/body', detail: `at most ${maxBytes} bytes` }],
     });
   }
   if (raw.httpVersionMajor < 2 && headers.host === undefined) {

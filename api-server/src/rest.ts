@@ -5,8 +5,9 @@ import type { Log } from '@meshkit/crds/log';
 import type { Clock } from '@meshkit/shards/clock';
 import { ShardError } from '@meshkit/shards/errors';
 import { noneMatch } from '@meshkit/shards/etag';
+import { invalid } from '@meshkit/shards/problem';
 import type { VersionVector } from '@meshkit/shards/repository';
-import type { Target } from '@meshkit/shards/scope';
+import type { Scope, Target } from '@meshkit/shards/scope';
 import type { Span } from '@opentelemetry/api';
 import fastify, {
   type FastifyError,
@@ -24,7 +25,7 @@ import type { Answer, Operation, StreamExchange, Transport } from './operation.t
 import { problemReply, shardErrorOf, validatorCompiler } from './problem-reply.ts';
 import { protocolOf, transportOf } from './protocol.ts';
 import type { RateLimits } from './rate-limits.ts';
-import { MAX_PARAMETER_LENGTH, refuseTooMuch } from './request-size.ts';
+import { MAX_BODY_BYTES, MAX_PARAMETER_LENGTH, refuseTooMuch } from './request-size.ts';
 import { allowedMethods, noSuchRoute } from './routes.ts';
 import type { Authenticator, Identity } from './token-review.ts';
 
@@ -69,6 +70,7 @@ export function createRest(options: RestOptions): FastifyInstance {
   const { operations, recorder, clock, log } = options;
   const app = fastify({
     logger: false,
+    bodyLimit: MAX_BODY_BYTES,
     routerOptions: { maxParamLength: MAX_PARAMETER_LENGTH },
     frameworkErrors: (error, request, reply) => fail(error, request, reply),
   }).withTypeProvider<ZodTypeProvider>();
@@ -87,9 +89,12 @@ export function createRest(options: RestOptions): FastifyInstance {
     common(request, reply).code(status).headers(headers).send(Buffer.from(body));
   }
 
-  // A request body means nothing to any operation so far; reading it would only cost memory.
+  // What is not JSON means nothing to any operation; reading it would only cost memory.
   app.removeAllContentTypeParsers();
   app.addContentTypeParser('*', (_request, _payload, done) => done(null));
+  app.addContentTypeParser(JSON_TYPE, { parseAs: 'string' }, async (_request: FastifyRequest, text: string) =>
+    parseJson(text),
+  );
   app.setValidatorCompiler(validatorCompiler);
   app.setErrorHandler((error, request, reply) => fail(error, request, reply));
   app.addHook('onRequest', async (request, reply) => {
@@ -131,8 +136,13 @@ function register(app: FastifyInstance, operation: Operation, options: RestOptio
     url,
     // A HEAD of a stream would have no end.
     exposeHeadRoute: !streams,
+    bodyLimit: operation.body?.maxBytes ?? MAX_BODY_BYTES,
     ...(streams && { sse: { kind: 'only', heartbeat: false } as const }),
-    schema: { params: operation.params, querystring: operation.query },
+    schema: {
+      params: operation.params,
+      querystring: operation.query,
+      ...(operation.body && { body: operation.body.schema }),
+    },
     onRequest: async (request) => {
       request.access = { op, scope, decision: 'none' };
       if (streams) request.access.transport = 'sse';
@@ -140,12 +150,13 @@ function register(app: FastifyInstance, operation: Operation, options: RestOptio
       request.access.user = request.identity.user;
       options.limits.request(request.identity);
       requireAccept(request, streams ? STREAM_TYPE : JSON_TYPE);
+      if (operation.body) requireJson(request);
       request.transport = transportOf(request.raw);
       options.recorder.downgraded(request.transport);
     },
     handler: async (request, reply) => {
       const { params, query } = request;
-      const target = operation.target(params, query);
+      const target = operation.target(params, query, request.body);
       Object.assign(request.access, target);
       // Authentication has always run: Fastify calls no handler after a hook that threw.
       const identity = request.identity!;
@@ -159,7 +170,9 @@ function register(app: FastifyInstance, operation: Operation, options: RestOptio
         return operation.stream(params, query, exchangeOf(operation, request, reply, target, options));
       const gone = new AbortController();
       reply.raw.once('close', () => gone.abort());
-      return send(request, reply, await operation.answer(params, query, gone.signal));
+      const refusal = (other: Scope) => refusalOf(options.authorizer, identity, other, target);
+      const asked = { body: request.body, refusal };
+      return send(request, reply, await operation.answer(params, query, gone.signal, asked));
     },
   });
 }
@@ -180,6 +193,38 @@ function exchangeOf(
   return { request, reply: common(request, reply), identity, caller, transport: request.transport! };
 }
 
+async function refusalOf(
+  authorizer: RestOptions['authorizer'],
+  identity: Identity,
+  scope: Scope,
+  target: Target,
+): Promise<ShardError | undefined> {
+  try {
+    await authorizer.require(identity, scope, target);
+    return undefined;
+  } catch (error) {
+    if (error instanceof ShardError && error.code === 'scopeMissing') return error;
+    throw error;
+  }
+}
+
+function requireJson({ headers }: FastifyRequest): void {
+  const type = headers['content-type']?.split(';', 1)[0]?.trim().toLowerCase();
+  if (type === JSON_TYPE) return;
+  throw new ShardError('unsupportedMediaType', `send the body as ${JSON_TYPE}`, {
+    errors: [{ pointer: '/header/content-type', detail: `must be ${JSON_TYPE}` }],
+  });
+}
+
+function parseJson(text: string): unknown {
+  try {
+    return JSON.parse(text);
+  } catch (error) {
+    const detail = text.trim() === '' ? 'is empty' : `is not JSON: ${(error as Error).message}`;
+    throw invalid([{ pointer: '/body', detail }]);
+  }
+}
+
 function requireAccept(request: FastifyRequest, mediaType: string): void {
   if (accepts(request.headers.accept, mediaType)) return;
   throw new ShardError('notAcceptable', `the Accept header excludes ${mediaType}`, {
@@ -190,9 +235,11 @@ function requireAccept(request: FastifyRequest, mediaType: string): void {
 async function send(request: FastifyRequest, reply: FastifyReply, answer: Answer): Promise<FastifyReply> {
   const { etag, count, versionVector, links } = answer;
   request.access.count = count;
-  common(request, reply).headers({ etag, 'cache-control': 'private, no-cache' });
+  const cacheControl = etag === undefined ? 'no-store' : 'private, no-cache';
+  common(request, reply).headers({ ...(etag === undefined ? {} : { etag }), 'cache-control': cacheControl });
   if (versionVector) reply.header('mesh-version-vector', vectorHeader(versionVector));
-  if (!noneMatch(request.headers['if-none-match'], etag)) return reply.code(304).send();
+  const kept = etag !== undefined && !noneMatch(request.headers['if-none-match'], etag);
+  if (kept) return reply.code(304).send();
   if (links) reply.header('link', linkHeader(links));
   reply.type(JSON_TYPE);
   const body = answer.encode();

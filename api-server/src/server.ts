@@ -17,6 +17,7 @@ import { RateLimits } from './rate-limits.ts';
 import { createRest } from './rest.ts';
 import { REVIEW_CACHE_DEFAULTS, ReviewCache } from './review-cache.ts';
 import { shardOperations } from './shard-operations.ts';
+import { Simulator } from './simulate-operation.ts';
 import { type Certificate, followCertificate, readCertificate, type TlsFiles } from './tls-files.ts';
 import { Authenticator, type TokenVerdict } from './token-review.ts';
 import { watchShards } from './watch-operation.ts';
@@ -57,6 +58,8 @@ const DRAIN_MS = 8_000;
 export class ApiServer {
   readonly #options: ApiServerOptions;
   readonly #repository: KubernetesRepository;
+  /** One for all surfaces: plans are worked out one after the other. */
+  readonly #simulator: Simulator;
   readonly #health: HealthListener;
   readonly #stopping = new AbortController();
   #listener: Listener | undefined;
@@ -72,6 +75,7 @@ export class ApiServer {
       ring: { changes: ringSize, bytes: RING_BYTES },
       watches: { streams: maxWatches, streamsPerCaller: maxWatchesPerUser },
     });
+    this.#simulator = new Simulator(this.#repository);
     this.#health = new HealthListener({ notReady: () => this.notReady(), registry: options.registry });
     this.#registerGauges();
   }
@@ -140,7 +144,8 @@ export class ApiServer {
 
   #rest(gates: Gates) {
     const { clock, random } = this.#options;
-    const source = { repository: this.#repository, views: new EncodedViews(), clock, random };
+    const simulator = this.#simulator;
+    const source = { repository: this.#repository, views: new EncodedViews(), clock, random, simulator };
     const operations = [...shardOperations(source), watchShards(source) as Operation];
     return createRest({ ...gates, operations, openApi: openApiAnswer(operations) });
   }

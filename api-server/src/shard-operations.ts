@@ -8,12 +8,16 @@ import type { z } from 'zod';
 import { listSchema, nodesSchema, shardSchema } from './answer-schemas.ts';
 import { EncodedViews } from './encoded-views.ts';
 import { EXAMPLE_LIST, EXAMPLE_NODES, EXAMPLE_SHARD } from './examples.ts';
+import { explainOperation } from './explain-operation.ts';
 import { type ListSource, listPage, reach } from './list-page.ts';
 import type { AnsweringOperation, Operation } from './operation.ts';
 import { listQuery, nodesQuery, noParams, shardParams, shardQuery } from './parameters.ts';
+import { Simulator, simulateShards } from './simulate-operation.ts';
 
 export interface ReadSource extends ListSource {
-  repository: ListSource['repository'] & Pick<ShardRepository, 'get' | 'nodes'>;
+  repository: ListSource['repository'] & Pick<ShardRepository, 'get' | 'nodes' | 'meshState'>;
+  /** Absent: not shared with gRPC. */
+  simulator?: Simulator;
   /** Absent: not shared with anybody else who serves the same shards as JSON. */
   views?: EncodedViews;
 }
@@ -22,10 +26,16 @@ export interface ReadSource extends ListSource {
 const REPRESENTATION = 'json';
 const WATCH_PATH = '/meshkit/shards/watch';
 
-/** The read operations. Watch joins them in its own file; explain, history, simulate and the acting verbs will. */
+/** The read operations. Watch joins them in its own file; the acting verbs will. */
 export function shardOperations(source: ReadSource): Operation[] {
-  const { views = new EncodedViews() } = source;
-  return [listShards(source, views), getShard(source, views), listNodes(source)] as Operation[];
+  const { views = new EncodedViews(), simulator = new Simulator(source.repository) } = source;
+  return [
+    listShards(source, views),
+    getShard(source, views),
+    explainOperation(source),
+    listNodes(source),
+    simulateShards(simulator),
+  ] as Operation[];
 }
 
 type ListQuery = z.output<typeof listQuery>;

@@ -1,7 +1,8 @@
 import { silentLog } from '@meshkit/crds/log';
+import type { NodeState } from '@meshkit/shards/decide';
 import { ShardError } from '@meshkit/shards/errors';
 import { shardMatches } from '@meshkit/shards/filter';
-import { API_VERSION, compareVersions, type ShardAssignment } from '@meshkit/shards/records';
+import { API_VERSION, compareVersions, type ShardAssignment, type ShardSet } from '@meshkit/shards/records';
 import type { PageRequest, ShardFilter, ShardPage } from '@meshkit/shards/repository';
 import { scopeMissing } from '@meshkit/shards/scope';
 import type { WatchMessage } from '@meshkit/shards/watch';
@@ -30,6 +31,18 @@ export function shard(id: string, phase: 'Active' | 'Draining' = 'Active'): Shar
     spec: { shardSet: 'orders', shardId: id },
     status: { phase, owner: 'node-1', epoch: 17, version: 2, observedGeneration: 1 },
   };
+}
+
+const orders: ShardSet = {
+  apiVersion: API_VERSION,
+  kind: 'ShardSet',
+  metadata: { namespace: 'payments', name: 'orders', uid: 'uid-orders', generation: 1 },
+  spec: { shards: { count: 5 } },
+};
+
+function meshNode(name: string): NodeState {
+  const metadata = { namespace: 'payments', name };
+  return { ready: true, node: { apiVersion: API_VERSION, kind: 'MeshNode', metadata, spec: {} } };
 }
 
 export const LINEAGE = 'l-1';
@@ -87,6 +100,12 @@ export function setUp(
     list: async (filter, page) => history.list(filter, page),
     get: async (_namespace, name) => records.find(({ metadata }) => metadata.name === name),
     nodes: async () => [],
+    meshState: async () => ({
+      sets: [orders],
+      shards: records,
+      nodes: [meshNode('node-1'), meshNode('node-2')],
+      basis: { lineage: LINEAGE, position: history.position, shardSets: '30', nodes: '35' },
+    }),
     waitFor: async (position) => compareVersions(history.position, position) >= 0,
     watch: async (_request, sink) => {
       const messages = options.messages ?? [];
@@ -140,5 +159,19 @@ export function setUp(
     const body = response.body === '' ? undefined : response.json();
     return { status: response.statusCode, headers: response.headers, body };
   };
-  return { app, get, lines, registry, history, records, operations };
+  const post = async (
+    url: string,
+    body: unknown,
+    headers: Record<string, string> = { authorization: 'Bearer admin' },
+  ) => {
+    const payload = typeof body === 'string' ? body : JSON.stringify(body);
+    const all = { 'content-type': 'application/json', ...headers };
+    const response = await app.inject({ method: 'POST', url, headers: all, payload });
+    return {
+      status: response.statusCode,
+      headers: response.headers,
+      body: response.body === '' ? undefined : response.json(),
+    };
+  };
+  return { app, get, post, lines, registry, history, records, operations };
 }

@@ -56,6 +56,13 @@ export const ERRORS = {
     retry: false,
     title: 'Request too large',
   },
+  unsupportedMediaType: {
+    http: 415,
+    grpc: 'INVALID_ARGUMENT',
+    exit: 2,
+    retry: false,
+    title: 'Unsupported media type',
+  },
   uriTooLong: { http: 414, grpc: 'RESOURCE_EXHAUSTED', exit: 2, retry: false, title: 'Request URI too long' },
   headersTooLarge: {
     http: 431,

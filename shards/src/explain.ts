@@ -123,12 +123,17 @@ export function explain(
       errors: [{ pointer: '/path/name', detail: 'no such shard' }],
     });
   }
-  const plain = plainly(shard, state.basis);
+  const head = headOf(shard);
+  const { basis } = state;
+  const transitions = shard.status?.recentTransitions?.toReversed() ?? [];
   const set = state.sets.find(
     ({ metadata }) => metadata.namespace === namespace && metadata.name === shard.spec.shardSet,
   );
   const outlook = outlookFor(set, shard, state);
-  if ('nothing' in outlook) return { ...plain, ...outlook.nothing };
+  if ('nothing' in outlook) {
+    const none = { overCap: false, nodes: [], nodesTotal: 0, nodesElsewhere: 0 };
+    return { ...head, ...outlook.nothing, ...none, transitions, basis };
+  }
   const course = courseOf(outlook, shard);
   const { settings, input } = outlook;
   const { strategy, locality, loadBound } = settings;
@@ -136,7 +141,7 @@ export function explain(
   const rows = planned ? explainPlacement(input, shard.spec.shardId) : undefined;
   const { elsewhere, nodes } = nodesOf(rows?.nodes ?? [], outlook, course.inFlightTo, shard);
   return {
-    ...plain,
+    ...head,
     course: course.course,
     summary: course.summary ?? rows?.summary ?? '',
     target: course.inFlightTo ?? rows?.target,
@@ -149,11 +154,12 @@ export function explain(
     nodes: nodes.slice(0, maxItems),
     nodesTotal: nodes.length,
     nodesElsewhere: elsewhere,
-    transitions: shard.status?.recentTransitions?.toReversed() ?? [],
+    transitions,
+    basis,
   };
 }
 
-function plainly(shard: ShardAssignment, basis: StateBasis) {
+function headOf(shard: ShardAssignment) {
   const { namespace, name, shardSet, shardId, phase, state, owner, pinned, locality, capacity, move } =
     served(shard);
   return {
@@ -168,12 +174,6 @@ function plainly(shard: ShardAssignment, basis: StateBasis) {
     locality,
     capacity,
     move,
-    overCap: false,
-    nodes: [],
-    nodesTotal: 0,
-    nodesElsewhere: 0,
-    transitions: shard.status?.recentTransitions?.toReversed() ?? [],
-    basis,
   };
 }
 

@@ -17,8 +17,10 @@ import {
   type ServiceError,
   type UntypedServiceImplementation,
 } from "@grpc/grpc-js";
+import { ExplainRequest, ExplainResponse } from "./explain.ts";
 import { Node } from "./node.ts";
 import { Shard, ShardFilter, VersionVector } from "./shard.ts";
+import { SimulateRequest, SimulateResponse } from "./simulate.ts";
 import { WatchRequest, WatchResponse } from "./watch.ts";
 
 export const protobufPackage = "meshkit.shards.v1";
@@ -588,7 +590,7 @@ export const ListNodesResponse: MessageFns<ListNodesResponse> = {
  * gRPC statuses with a google.rpc.ErrorInfo (domain `meshkit.omnirelay.io`, reason: the code of the error registry), with RetryInfo
  * where the same call may succeed later, and with BadRequest where a field is wrong.
  *
- * Diff, Simulate, Explain and History, and Move, Pause, Resume and Release are to come.
+ * Diff and History, and Move, Pause, Resume and Release are to come.
  */
 export type ShardServiceService = typeof ShardServiceService;
 export const ShardServiceService = {
@@ -632,6 +634,26 @@ export const ShardServiceService = {
     responseSerialize: (value: ListNodesResponse): Buffer => Buffer.from(ListNodesResponse.encode(value).finish()),
     responseDeserialize: (value: Buffer): ListNodesResponse => ListNodesResponse.decode(value),
   },
+  /** What the operator would do if something was changed. Writes nothing. */
+  simulate: {
+    path: "/meshkit.shards.v1.ShardService/Simulate" as const,
+    requestStream: false as const,
+    responseStream: false as const,
+    requestSerialize: (value: SimulateRequest): Buffer => Buffer.from(SimulateRequest.encode(value).finish()),
+    requestDeserialize: (value: Buffer): SimulateRequest => SimulateRequest.decode(value),
+    responseSerialize: (value: SimulateResponse): Buffer => Buffer.from(SimulateResponse.encode(value).finish()),
+    responseDeserialize: (value: Buffer): SimulateResponse => SimulateResponse.decode(value),
+  },
+  /** Why a shard is where it is, why not elsewhere, and what would move it. */
+  explain: {
+    path: "/meshkit.shards.v1.ShardService/Explain" as const,
+    requestStream: false as const,
+    responseStream: false as const,
+    requestSerialize: (value: ExplainRequest): Buffer => Buffer.from(ExplainRequest.encode(value).finish()),
+    requestDeserialize: (value: Buffer): ExplainRequest => ExplainRequest.decode(value),
+    responseSerialize: (value: ExplainResponse): Buffer => Buffer.from(ExplainResponse.encode(value).finish()),
+    responseDeserialize: (value: Buffer): ExplainResponse => ExplainResponse.decode(value),
+  },
 } as const;
 
 export interface ShardServiceServer extends UntypedServiceImplementation {
@@ -643,6 +665,10 @@ export interface ShardServiceServer extends UntypedServiceImplementation {
   watch: handleServerStreamingCall<WatchRequest, WatchResponse>;
   /** Mesh nodes ordered by namespace, then name. */
   listNodes: handleUnaryCall<ListNodesRequest, ListNodesResponse>;
+  /** What the operator would do if something was changed. Writes nothing. */
+  simulate: handleUnaryCall<SimulateRequest, SimulateResponse>;
+  /** Why a shard is where it is, why not elsewhere, and what would move it. */
+  explain: handleUnaryCall<ExplainRequest, ExplainResponse>;
 }
 
 export interface ShardServiceClient extends Client {
@@ -694,6 +720,38 @@ export interface ShardServiceClient extends Client {
     metadata: Metadata,
     options: Partial<CallOptions>,
     callback: (error: ServiceError | null, response: ListNodesResponse) => void,
+  ): ClientUnaryCall;
+  /** What the operator would do if something was changed. Writes nothing. */
+  simulate(
+    request: SimulateRequest,
+    callback: (error: ServiceError | null, response: SimulateResponse) => void,
+  ): ClientUnaryCall;
+  simulate(
+    request: SimulateRequest,
+    metadata: Metadata,
+    callback: (error: ServiceError | null, response: SimulateResponse) => void,
+  ): ClientUnaryCall;
+  simulate(
+    request: SimulateRequest,
+    metadata: Metadata,
+    options: Partial<CallOptions>,
+    callback: (error: ServiceError | null, response: SimulateResponse) => void,
+  ): ClientUnaryCall;
+  /** Why a shard is where it is, why not elsewhere, and what would move it. */
+  explain(
+    request: ExplainRequest,
+    callback: (error: ServiceError | null, response: ExplainResponse) => void,
+  ): ClientUnaryCall;
+  explain(
+    request: ExplainRequest,
+    metadata: Metadata,
+    callback: (error: ServiceError | null, response: ExplainResponse) => void,
+  ): ClientUnaryCall;
+  explain(
+    request: ExplainRequest,
+    metadata: Metadata,
+    options: Partial<CallOptions>,
+    callback: (error: ServiceError | null, response: ExplainResponse) => void,
   ): ClientUnaryCall;
 }
 
