@@ -46,7 +46,7 @@ export function simulateOptions(): Option[] {
       '--policy <setting=value>',
       'of the sets: locality, loadBound, freeze, maxConcurrentMoves, handoff or drainTimeout; repeat it or use commas',
     ).argParser(pairs),
-    ...manifestOptions('also apply these'),
+    ...manifestOptions('also apply these manifests'),
     new Option('--max-moves <n>', 'exit with 1 when more shards than this leave their node').argParser(limit),
     new Option(
       '--max-churn <percent>',
@@ -62,7 +62,7 @@ export function manifestOptions(purpose: string): Option[] {
   return [
     new Option(
       '-f, --filename <path>',
-      `${purpose} manifests: a file, a folder of YAML, or - for standard input; repeat it`,
+      `${purpose}: a file, a folder of YAML, or - for standard input; repeat it`,
     ).argParser((value: string, before: string[] = []) => [...before, value]),
     new Option('-R, --recursive', 'folders of folders too'),
   ];

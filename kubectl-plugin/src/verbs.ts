@@ -1,7 +1,7 @@
 import { SCOPES } from '@meshkit/shards/scope';
 import { Option } from 'commander';
 import { NAMELESS } from './format.ts';
-import { simulateOptions, validateOption } from './simulate-flags.ts';
+import { manifestOptions, simulateOptions, validateOption } from './simulate-flags.ts';
 import type { Verb } from './verb.ts';
 
 const SHARD = ['<name>', 'SHARDSET.SHARDID, such as orders.0042'] as const;
@@ -59,6 +59,27 @@ export const VERBS: readonly Verb<never>[] = [
       ['status -o json', 'for a probe'],
     ],
     load: async () => (await import('./verbs/status.ts')).status,
+  },
+  {
+    words: 'diff',
+    summary: 'say what has changed since a time or token, or what manifests would change',
+    heeds: [...WHERE, 'filters', 'pages', 'limit'],
+    options: () => [
+      new Option(
+        '--from <moment>',
+        'a duration before now (10m), a time (RFC 3339), a resume token or a position',
+      ),
+      new Option('--to <moment>', 'likewise; absent: now'),
+      new Option('--log', 'every change, instead of a line a shard'),
+      ...manifestOptions('what applying these manifests would change'),
+      new Option('--exit-code', 'exit with 1 when there are differences'),
+    ],
+    examples: [
+      ['diff --from 10m', 'what moved in the last ten minutes'],
+      ['diff --from 2h --to 1h --log -o wide', 'each change of that hour, by whom and why'],
+      ['diff -f deploy/ --exit-code', 'what would Git change'],
+    ],
+    load: async () => (await import('./verbs/diff.ts')).diff,
   },
   {
     words: 'simulate',
