@@ -1,5 +1,5 @@
 import { placementNodes, poolNamespace } from './candidates.ts';
-import type { NodeState } from './decide.ts';
+import type { DecideInput } from './decide.ts';
 import { createdForAnother, readSituation, type Situation, type Surroundings } from './decide-situation.ts';
 import type { EffectiveSet } from './defaults.ts';
 import type { PlacementInput, PlacementNode, PlacementShard, Plan, PlannedMove } from './placement.ts';
@@ -24,7 +24,7 @@ export interface Outlook {
 export function outlookOf(
   set: ShardSet,
   settings: EffectiveSet,
-  { shards, nodes: states }: { shards: readonly ShardAssignment[]; nodes: readonly NodeState[] },
+  { shards, nodes: states, remembered }: Pick<DecideInput, 'shards' | 'nodes' | 'remembered'>,
   dueInMs: (shard: ShardAssignment) => number,
 ): Outlook {
   const pool = poolNamespace(set);
@@ -36,6 +36,7 @@ export function outlookOf(
     ids: new Set(settings.ids),
     nodes: new Map(poolNodes.map((state) => [state.node.metadata.name, state])),
     standings: new Map(nodes.map((node) => [node.name, node.standing])),
+    remembered,
   };
   const foreign: ShardAssignment[] = [];
   const situations: Situation[] = [];
@@ -89,8 +90,11 @@ function placementShard(settings: EffectiveSet, situation: Situation): Placement
     const wished = wish?.pinned !== undefined && wish.pinned !== move.to;
     return { ...shard, owner: move.to, fixed: !bound && !wished };
   }
-  if (intent === 'Paused') return owner === undefined ? undefined : { ...shard, owner, fixed: true };
-  return { ...shard, owner };
+  if (intent === 'Paused') {
+    const holder = owner ?? situation.lostOwner;
+    return holder === undefined ? undefined : { ...shard, owner: holder, fixed: true };
+  }
+  return { ...shard, owner: owner ?? situation.lostOwner };
 }
 
 /** In the plan's order. A shard that the plan moves twice goes to its last node at once, for the first reason. */

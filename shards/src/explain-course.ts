@@ -35,6 +35,7 @@ export function courseOf(outlook: Outlook, shard: ShardAssignment): Course {
     starts,
     now: 0,
     epochs: new Map(),
+    epochFloor: 0,
   });
   const known = new Courses(outlook, planned, situation, budget);
   return { ...known.of(next, plannedMoves.has(situation.id)), budget: known.budget() };
