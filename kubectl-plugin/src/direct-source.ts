@@ -89,6 +89,14 @@ export class DirectSource implements ShardSource {
     return explain(await readState(this.#client, namespace, limits), { namespace, name }, MAX_NODES);
   }
 
+  diff(): never {
+    throw withoutHistory('diff --from');
+  }
+
+  history(): never {
+    throw withoutHistory('history');
+  }
+
   /** Nodes of a shared pool own shards of other namespaces, which not everybody may list. */
   async #owners(namespace: string | undefined, limits: CallLimits) {
     const all = async (place?: string) =>
@@ -110,6 +118,14 @@ export class DirectSource implements ShardSource {
   close() {
     return this.#client.close();
   }
+}
+
+function withoutHistory(verb: string): ShardError {
+  const how = 'use --mode api; explain has the last 8 changes of a shard';
+  return new ShardError(
+    'invalidArgument',
+    `Kubernetes keeps no history, so ${verb} needs the API server: ${how}`,
+  );
 }
 
 /** The part of a filter that Kubernetes can apply (the CRD's selectableFields), so that less is transferred. */

@@ -2,7 +2,7 @@ import type { WatchEvent } from '@meshkit/client/shard-tracker';
 import { ShardError } from '@meshkit/shards/errors';
 import type { ShardFilter } from '@meshkit/shards/repository';
 import type { SimulationRequest } from '@meshkit/shards/simulate';
-import type { CallLimits, FollowOptions, ListLimits, ShardSource } from './shard-source.ts';
+import type { CallLimits, DiffRange, FollowOptions, ListLimits, ShardSource } from './shard-source.ts';
 
 /**
  * The first source until it turns out that nobody listens there, then the second. A server that answers, be it with
@@ -31,17 +31,8 @@ export class FallbackSource implements ShardSource {
     return this.#refusal;
   }
 
-  async *pages(filter: ShardFilter, limits: ListLimits) {
-    let begun = false;
-    try {
-      for await (const page of this.#current.pages(filter, limits)) {
-        begun = true;
-        yield page;
-      }
-    } catch (error) {
-      if (begun) throw error;
-      yield* (await this.#next(error)).pages(filter, limits);
-    }
+  pages(filter: ShardFilter, limits: ListLimits) {
+    return this.#pages((source) => source.pages(filter, limits));
   }
 
   get(namespace: string, name: string, limits: CallLimits) {
@@ -82,8 +73,29 @@ export class FallbackSource implements ShardSource {
     return this.#attempt((source) => source.explain(namespace, name, limits));
   }
 
+  diff(filter: ShardFilter, range: DiffRange, limits: ListLimits) {
+    return this.#pages((source) => source.diff(filter, range, limits));
+  }
+
+  history(key: { namespace: string; name: string; since?: string }, limits: ListLimits) {
+    return this.#pages((source) => source.history(key, limits));
+  }
+
   close() {
     return this.#current.close();
+  }
+
+  async *#pages<Page>(ask: (source: ShardSource) => AsyncIterable<Page>): AsyncGenerator<Page, void> {
+    let begun = false;
+    try {
+      for await (const page of ask(this.#current)) {
+        begun = true;
+        yield page;
+      }
+    } catch (error) {
+      if (begun) throw error;
+      yield* ask(await this.#next(error));
+    }
   }
 
   async #attempt<T>(ask: (source: ShardSource) => Promise<T>): Promise<T> {

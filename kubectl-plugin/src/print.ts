@@ -102,3 +102,8 @@ export function styled(style: Style | undefined, text: string, { color }: Pick<L
 export function counted(count: number, noun: string): string {
   return `${count} ${noun}${count === 1 ? '' : 's'}`;
 }
+
+/** `12.5 %`, of a share such as 0.125. */
+export function percent(share: number): string {
+  return `${(share * 100).toFixed(share > 0 && share < 0.01 ? 2 : 1).replace(/\.0$/, '')} %`;
+}

@@ -1,7 +1,7 @@
 import type { WatchEvent } from '@meshkit/client/shard-tracker';
 import type { ShardError } from '@meshkit/shards/errors';
 import type { ShardExplanation } from '@meshkit/shards/explain';
-import type { ShardFilter } from '@meshkit/shards/repository';
+import type { DiffPage, HistoryPage, ShardFilter } from '@meshkit/shards/repository';
 import type { NodeView, ShardView } from '@meshkit/shards/shard-view';
 import type { Simulation, SimulationRequest } from '@meshkit/shards/simulate';
 
@@ -15,6 +15,14 @@ export interface ListLimits extends CallLimits {
   pageSize: number;
   /** Absent: all. */
   limit?: number;
+}
+
+/** Moments are a resume token, a position, RFC 3339, or a duration before now. */
+export interface DiffRange {
+  mode: 'net' | 'log';
+  from: string;
+  /** Absent: now. */
+  to?: string;
 }
 
 export interface FollowOptions {
@@ -43,5 +51,12 @@ export interface ShardSource {
   simulate(request: SimulationRequest, limits: CallLimits): Promise<Simulation>;
   /** Throws `notFound`. */
   explain(namespace: string, name: string, limits: CallLimits): Promise<ShardExplanation>;
+  /** Pages of what changed in a range, at least one; each with the summary of the whole. */
+  diff(filter: ShardFilter, range: DiffRange, limits: ListLimits): AsyncIterable<DiffPage>;
+  /** Pages of what happened to one shard, newest first, at least one. Throws `notFound`. */
+  history(
+    key: { namespace: string; name: string; since?: string },
+    limits: ListLimits,
+  ): AsyncIterable<HistoryPage>;
   close(): Promise<void>;
 }

@@ -8,7 +8,7 @@ import type {
 } from '@meshkit/shards/simulate';
 import { NONE } from './columns.ts';
 import { durationText } from './duration.ts';
-import { counted, type Look, styled, tableText } from './print.ts';
+import { counted, type Look, percent, styled, tableText } from './print.ts';
 import type { Column } from './table.ts';
 
 /** So many moves of a set are shown; -o wide shows all that the answer has. */
@@ -81,10 +81,6 @@ function sumText(churn: SimulatedSet['churn'], unplaceable: number): string {
     ...(unplaceable > 0 ? [`${unplaceable} without a place`] : []),
   ];
   return parts.join('; ');
-}
-
-export function percent(share: number): string {
-  return `${(share * 100).toFixed(share > 0 && share < 0.01 ? 2 : 1).replace(/\.0$/, '')} %`;
 }
 
 const moveColumns: Column<SimulatedMove>[] = [

@@ -105,6 +105,21 @@ export const VERBS: readonly Verb<never>[] = [
     load: async () => (await import('./verbs/explain.ts')).explain,
   },
   {
+    words: 'history',
+    summary: 'say what happened to a shard, by whom and why, newest first',
+    arguments: [SHARD],
+    heeds: ['namespace', 'pages', 'limit'],
+    formats: NAMELESS,
+    options: () => [
+      new Option(
+        '--since <moment>',
+        'a duration before now (2h), a time (RFC 3339), a resume token or a position',
+      ),
+    ],
+    examples: [['history orders.0042 --since 1d', 'its changes of the last day']],
+    load: async () => (await import('./verbs/history.ts')).history,
+  },
+  {
     words: 'nodes',
     summary: 'list mesh nodes with the number of their shards',
     heeds: [...WHERE, 'limit'],

@@ -1,10 +1,14 @@
 import { ShardError } from '@meshkit/shards/errors';
 import { GROUP } from '@meshkit/shards/records';
+import type { DiffPage } from '@meshkit/shards/repository';
+import { shardName } from '../columns.ts';
+import { connected, limitsOf } from '../connected.ts';
+import { diffText } from '../diff-text.ts';
 import { dryRunOf } from '../dry-run-as-user.ts';
-import { namespaceOf } from '../flags.ts';
+import { filterOf, namespaceOf } from '../flags.ts';
 import { type ManifestDiff, manifestDiff, manifestDiffText } from '../manifest-diff.ts';
 import { manifestsIn } from '../manifests.ts';
-import { printAnswer } from '../print.ts';
+import { type Look, printAnswer } from '../print.ts';
 import { withProgress } from '../progress.ts';
 import type { Call, Work } from '../verb.ts';
 
@@ -23,8 +27,33 @@ export const diff: Work<DiffFlags> = (call) => {
   if (filename && ofTime)
     throw usage('choose one of -f (what would Git change) and --from (what has changed)');
   if (filename) return diffOfManifests(call, filename);
+  if (from !== undefined) return diffOfTimes(call, from);
   throw usage('say what to compare: --from TOKEN, TIME or 10m, or -f FOLDER');
 };
+
+/** What has changed since a moment, as the journal has it. */
+function diffOfTimes({ flags, format, around }: Call<DiffFlags>, from: string): Promise<number> {
+  return connected(flags, around, async (source, fallback) => {
+    const { to, log, pageSize, limit, exitCode } = flags;
+    const filter = filterOf(flags, fallback);
+    const range = { mode: log ? ('log' as const) : ('net' as const), from, to };
+    const limits = { ...limitsOf(flags, around), pageSize, limit };
+    let model: DiffPage | undefined;
+    for await (const page of source.diff(filter, range, limits)) {
+      const items = [...(model?.items ?? []), ...page.items] as DiffPage['items'];
+      model = { ...page, items };
+    }
+    if (!model) return 0;
+    const print = {
+      format,
+      names: (page: DiffPage) => [...new Set(page.items.map(shardName))],
+      text: (page: DiffPage, look: Look) => diffText(page, look, filter.namespace),
+    };
+    await printAnswer(model, print, flags, around.stdout);
+    const { moved, added, removed, statusChanged } = model.summary;
+    return exitCode && moved + added + removed + statusChanged > 0 ? 1 : 0;
+  });
+}
 
 /** What applying the files would change, as kube-apiserver's dry run has it. */
 async function diffOfManifests({ flags, format, around }: Call<DiffFlags>, paths: string[]): Promise<number> {

@@ -7,9 +7,9 @@ import { connected, limitsOf } from '../connected.ts';
 import { dryRunOf } from '../dry-run-as-user.ts';
 import { type Flags, namespaceOf } from '../flags.ts';
 import { type Manifest, manifestsIn, titleOf } from '../manifests.ts';
-import { printAnswer } from '../print.ts';
+import { percent, printAnswer } from '../print.ts';
 import { changesOf, type SimulateFlags } from '../simulate-flags.ts';
-import { percent, simulationText } from '../simulation-text.ts';
+import { simulationText } from '../simulation-text.ts';
 import type { Surroundings } from '../surroundings.ts';
 import type { Work } from '../verb.ts';
 

@@ -1,6 +1,7 @@
 import type { ShardChange, WatchEvent } from '@meshkit/client/shard-tracker';
 import type { ShardFilter } from '@meshkit/shards/repository';
 import type { ShardView } from '@meshkit/shards/shard-view';
+import { changeColumns } from '../change-columns.ts';
 import { shardColumns, shardName } from '../columns.ts';
 import { connected } from '../connected.ts';
 import { type Flags, filterOf } from '../flags.ts';
@@ -10,7 +11,6 @@ import type { ShardSource } from '../shard-source.ts';
 import type { Surroundings } from '../surroundings.ts';
 import { Table } from '../table.ts';
 import type { Work } from '../verb.ts';
-import { changeColumns } from './watch-columns.ts';
 
 export const watch: Work<{ resumeToken?: string; showBookmarks?: boolean }> = ({ flags, format, around }) =>
   connected(
@@ -143,7 +143,7 @@ class ChangePrinter {
     const { flags, format, around, allNamespaces } = o;
     this.#format = format;
     this.#around = around;
-    const columns = changeColumns({ allNamespaces, wide: format === 'wide' });
+    const columns = changeColumns({ allNamespaces, wide: format === 'wide', stream: true });
     this.#table = new Table(columns, lookOf(format, flags, around.stdout));
   }
 
