@@ -1,6 +1,6 @@
 import type { ShardFilter } from '@meshkit/shards/repository';
 import type { SimulationRequest } from '@meshkit/shards/simulate';
-import type { CallLimits, FollowOptions, ListLimits, ShardSource } from './shard-source.ts';
+import type { CallLimits, DiffRange, FollowOptions, ListLimits, ShardSource } from './shard-source.ts';
 import type { ApiClient } from './surroundings.ts';
 
 /** The MeshKit API server. */
@@ -38,7 +38,31 @@ export class ApiSource implements ShardSource {
     return this.#client.explain(namespace, name, limits);
   }
 
+  diff(filter: ShardFilter, range: DiffRange, limits: ListLimits) {
+    return paged(limits, (page) => this.#client.diff(filter, { ...range, ...page }));
+  }
+
+  history(key: { namespace: string; name: string; since?: string }, limits: ListLimits) {
+    const { namespace, name, since } = key;
+    return paged(limits, (page) => this.#client.history(namespace, name, { since, ...page }));
+  }
+
   close() {
     return this.#client.close();
   }
+}
+
+/** One page after the other, until there are no more or enough. */
+async function* paged<Page extends { items: readonly unknown[]; next?: string }>(
+  { pageSize, limit = Number.POSITIVE_INFINITY, ...call }: ListLimits,
+  ask: (page: CallLimits & { pageSize: number; cursor?: string }) => Promise<Page>,
+): AsyncGenerator<Page, void> {
+  let cursor: string | undefined;
+  let left = limit;
+  do {
+    const page = await ask({ ...call, pageSize: Math.min(pageSize, left), cursor });
+    yield page;
+    left -= page.items.length;
+    cursor = page.next;
+  } while (cursor !== undefined && left > 0);
 }
