@@ -1,4 +1,5 @@
 import type { KubeClient } from '@meshkit/crds/kube-client';
+import { ShardError } from '@meshkit/shards/errors';
 import { GROUP } from '@meshkit/shards/records';
 import { SCOPE_RESOURCE, type Scope, scopeMissing, type Target } from '@meshkit/shards/scope';
 import { type ReviewCache, reviewFailed } from './review-cache.ts';
@@ -52,5 +53,21 @@ export class Authorizer {
         throw reviewFailed('SubjectAccessReview', error);
       })) as { status?: { allowed?: boolean } };
     return review.status?.allowed === true;
+  }
+}
+
+/** The refusal when the identity does not have this scope; rejects when nobody can say. */
+export async function refusalOf(
+  authorizer: Pick<Authorizer, 'require'>,
+  identity: Identity,
+  scope: Scope,
+  target: Target,
+): Promise<ShardError | undefined> {
+  try {
+    await authorizer.require(identity, scope, target);
+    return undefined;
+  } catch (error) {
+    if (error instanceof ShardError && error.code === 'scopeMissing') return error;
+    throw error;
   }
 }

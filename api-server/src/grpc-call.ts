@@ -6,7 +6,7 @@ import type { Scope, Target } from '@meshkit/shards/scope';
 import type { WatchCaller } from '@meshkit/shards/watch';
 import type { Span } from '@opentelemetry/api';
 import { type AccessRecord, type AccessRecorder, decisionOf } from './access-record.ts';
-import type { Authorizer } from './access-review.ts';
+import { type Authorizer, refusalOf } from './access-review.ts';
 import { grpcStatus } from './grpc-status.ts';
 import type { CacheHealth } from './kubernetes-repository.ts';
 import type { Transport } from './operation.ts';
@@ -39,6 +39,8 @@ export interface Method<Request> {
 export interface Admitted<Request> {
   request: Request;
   caller: WatchCaller;
+  /** The refusal when the caller does not have this scope on the same target; rejects when nobody can say. */
+  refusal(scope: Scope): Promise<ShardError | undefined>;
   transport: Transport;
   /** What is served may be old: kube-apiserver is out of reach. */
   stale: boolean;
@@ -93,7 +95,8 @@ export class GrpcCall<Request> {
     const check = async () =>
       authorizer.require(await authenticator.authenticate(authorization), scope, target);
     const caller = { key: identity.user, check };
-    return { request, caller, transport, stale: health.stale !== undefined };
+    const refusal = (other: Scope) => refusalOf(authorizer, identity, other, target);
+    return { request, caller, refusal, transport, stale: health.stale !== undefined };
   }
 
   /** The status that the call ends with. */

@@ -18,7 +18,7 @@ export const EVENTS: Record<ShardMessage['event'], ShardEvent_Type> = {
   MODIFIED: ShardEvent_Type.MODIFIED,
   DELETED: ShardEvent_Type.DELETED,
 };
-const ACTORS: Record<Actor['kind'], Actor_Kind> = {
+export const ACTORS: Record<Actor['kind'], Actor_Kind> = {
   User: Actor_Kind.USER,
   FieldManager: Actor_Kind.FIELD_MANAGER,
   Operator: Actor_Kind.OPERATOR,

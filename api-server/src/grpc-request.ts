@@ -122,7 +122,7 @@ function listed(values: readonly string[] | undefined): readonly string[] | unde
 }
 
 /** In proto3 a text without presence is empty when it is not set. */
-function present(text: string): string | undefined {
+export function present(text: string): string | undefined {
   return text === '' ? undefined : text;
 }
 
@@ -135,7 +135,7 @@ interface Decoder<T> {
   decode(bytes: Uint8Array): T;
 }
 
-function decoded<T>(message: Decoder<T>, bytes: Uint8Array, limit = MAX_REQUEST_BYTES): T {
+export function decoded<T>(message: Decoder<T>, bytes: Uint8Array, limit = MAX_REQUEST_BYTES): T {
   if (bytes.length > limit) {
     throw new ShardError('requestTooLarge', `the request has more than ${limit} bytes`);
   }
@@ -153,7 +153,7 @@ function decoded<T>(message: Decoder<T>, bytes: Uint8Array, limit = MAX_REQUEST_
   }
 }
 
-function checked<S extends z.ZodType>(schema: S, httpPart: string, input: unknown): z.output<S> {
+export function checked<S extends z.ZodType>(schema: S, httpPart: string, input: unknown): z.output<S> {
   const result = validatorCompiler({ schema, httpPart, method: '', url: '' })(input) as
     | { value: z.output<S> }
     | { error: ShardError };

@@ -18,8 +18,11 @@ import { ShardError } from '@meshkit/shards/errors';
 import { parseShardFilter } from '@meshkit/shards/filter';
 import type { ShardRepository } from '@meshkit/shards/repository';
 import { servedNode } from '@meshkit/shards/shard-view';
-import { type Gates, GrpcCall, type Method } from './grpc-call.ts';
+import { boundedSimulation } from '@meshkit/shards/simulate';
+import { explainShard } from './explain-operation.ts';
+import { type Admitted, type Gates, GrpcCall, type Method } from './grpc-call.ts';
 import { GrpcEncodings } from './grpc-encoding.ts';
+import { explainRequest, explanationBytes } from './grpc-explain.ts';
 import { diffBytes, historyBytes } from './grpc-history.ts';
 import {
   diffRequest,
@@ -29,12 +32,16 @@ import {
   nodesRequest,
   watchRequest,
 } from './grpc-request.ts';
+import { simulateRequest, simulationBytes } from './grpc-simulate.ts';
 import { GrpcSink } from './grpc-sink.ts';
 import { bufferOf, EncodedShards, nodeMessage, vectorMessage } from './grpc-views.ts';
 import { listPage, reach } from './list-page.ts';
+import { Simulator } from './simulate-operation.ts';
 
 export interface GrpcServiceOptions extends Gates {
   repository: ShardRepository;
+  /** The one of REST; absent: not shared with anybody. */
+  simulator?: Simulator;
 }
 
 /** Most clients take no message above 4 MiB; a page that would be larger is cut shorter. */
@@ -43,7 +50,11 @@ const MAX_PAGE_BYTES = 3 << 20;
 /** A method that answers once. */
 interface UnaryMethod<Request> extends Method<Request> {
   /** `signal` aborts when the caller has gone or its deadline has come. */
-  answer(request: Request, signal: AbortSignal): Promise<{ bytes: Uint8Array; count: number }>;
+  answer(
+    request: Request,
+    signal: AbortSignal,
+    admitted: Admitted<Request>,
+  ): Promise<{ bytes: Uint8Array; count: number }>;
 }
 
 /** meshkit.shards.v1.ShardService over a repository: the same gates, pages, views and errors as REST. */
@@ -60,6 +71,8 @@ export function shardService(options: GrpcServiceOptions): {
       listNodes: unary(options, listNodes(options)),
       diff: unary(options, diff(options)),
       history: unary(options, history(options)),
+      simulate: unary(options, simulate(options)),
+      explain: unary(options, explain(options)),
       watch: watch(options),
     },
   };
@@ -80,8 +93,9 @@ function unary<Request>(gates: Gates, method: UnaryMethod<Request>): handleUnary
     const call = new GrpcCall(gates, method, surface);
     const gone = new AbortController();
     const answer = async (): Promise<Uint8Array> => {
-      const { request, stale } = await call.admit(surface.request);
-      const { bytes, count } = await method.answer(request, gone.signal);
+      const admitted = await call.admit(surface.request);
+      const { request, stale } = admitted;
+      const { bytes, count } = await method.answer(request, gone.signal, admitted);
       call.access.count = count;
       if (stale && !surface.cancelled) surface.sendMetadata(staleMetadata());
       return bytes;
@@ -221,6 +235,38 @@ async function fitted(
     if (length <= MAX_PAGE_BYTES || size === 1) return page;
     size = Math.max(1, Math.floor(Math.min(size, page.count) * 0.9 * (MAX_PAGE_BYTES / length)));
   }
+}
+
+function simulate(options: GrpcServiceOptions): UnaryMethod<ReturnType<typeof simulateRequest>> {
+  const { simulator = new Simulator(options.repository) } = options;
+  return {
+    op: 'simulate',
+    scope: 'observe',
+    read: simulateRequest,
+    target: ({ namespace }) => ({ namespace }),
+    async answer(request, signal) {
+      const whole = await simulator.run(request, signal);
+      for (let size = request.maxItems; ; size = Math.floor(size / 2)) {
+        const simulation = boundedSimulation(whole, size);
+        const bytes = simulationBytes(simulation);
+        const count = simulation.sets.reduce((sum, { moves }) => sum + moves.length, 0);
+        if (bytes.length <= MAX_PAGE_BYTES || size <= 1) return { bytes, count };
+      }
+    },
+  };
+}
+
+function explain(options: GrpcServiceOptions): UnaryMethod<ReturnType<typeof explainRequest>> {
+  return {
+    op: 'explain',
+    scope: 'read',
+    read: explainRequest,
+    target: ({ namespace, name }) => ({ namespace, name }),
+    async answer(request, signal, { refusal }) {
+      const explanation = await explainShard(options, request, await refusal('observe'), signal);
+      return { bytes: explanationBytes(explanation), count: explanation.nodes.length };
+    },
+  };
 }
 
 const WATCH: Method<ReturnType<typeof watchRequest>> = {

@@ -90,9 +90,22 @@ const FIELDS: Record<string, string> = {
 function fieldOf(pointer: string, op?: string): string {
   const [, place = pointer, index] = /^(\/\w+\/\w+)(?:\/(\d+))?$/.exec(pointer) ?? [];
   // The filter of nodes is one field.
+  if (pointer.startsWith('/body/')) return bodyField(pointer);
   const field = op === 'nodes' && place === '/query/namespace' ? 'namespace' : FIELDS[place];
   if (field === undefined) return pointer;
   return index === undefined ? field : `${field}[${index}]`;
+}
+
+/** `/body/changes/0/shardSet` -> `changes[0].shard_set`; what is in a manifest keeps its names. */
+function bodyField(pointer: string): string {
+  const [first = '', ...path] = pointer.split('/').slice(2);
+  const snake = (name: string) => name.replaceAll(/[A-Z]/g, (letter) => `_${letter.toLowerCase()}`);
+  const inManifest = first === 'manifests';
+  return path.reduce(
+    (field, step) =>
+      /^\d+$/.test(step) ? `${field}[${step}]` : `${field}.${inManifest ? step : snake(step)}`,
+    inManifest ? 'manifests_json' : snake(first),
+  );
 }
 
 /** Cut texts may end in half a character, which cannot be percent-encoded. */

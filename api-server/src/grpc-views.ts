@@ -13,7 +13,7 @@ import { type ConditionView, type NodeView, type ShardView, served } from '@mesh
 
 /** The views of the API as protobuf messages; member by member the same as their JSON. */
 
-const PHASES: Record<ShardView['phase'], Phase> = {
+export const PHASES: Record<ShardView['phase'], Phase> = {
   Pending: Phase.PENDING,
   Active: Phase.ACTIVE,
   Draining: Phase.DRAINING,
@@ -21,7 +21,7 @@ const PHASES: Record<ShardView['phase'], Phase> = {
   Disabled: Phase.DISABLED,
   Lost: Phase.LOST,
 };
-const STATES: Record<ShardView['state'], ShardState> = {
+export const STATES: Record<ShardView['state'], ShardState> = {
   Active: ShardState.ACTIVE,
   Paused: ShardState.PAUSED,
   Disabled: ShardState.DISABLED,

@@ -18,7 +18,7 @@ import fastify, {
 import type { ZodTypeProvider } from 'fastify-type-provider-zod';
 import manifest from '../package.json' with { type: 'json' };
 import { type AccessRecord, type AccessRecorder, decisionOf } from './access-record.ts';
-import type { Authorizer } from './access-review.ts';
+import { type Authorizer, refusalOf } from './access-review.ts';
 import type { CacheHealth } from './kubernetes-repository.ts';
 import { accepts, acceptsGzip } from './negotiation.ts';
 import type { Answer, Operation, StreamExchange, Transport } from './operation.ts';
@@ -191,21 +191,6 @@ function exchangeOf(
     authorizer.require(await authenticator.authenticate(authorization), scope, target);
   const caller = { key: identity.user, check };
   return { request, reply: common(request, reply), identity, caller, transport: request.transport! };
-}
-
-async function refusalOf(
-  authorizer: RestOptions['authorizer'],
-  identity: Identity,
-  scope: Scope,
-  target: Target,
-): Promise<ShardError | undefined> {
-  try {
-    await authorizer.require(identity, scope, target);
-    return undefined;
-  } catch (error) {
-    if (error instanceof ShardError && error.code === 'scopeMissing') return error;
-    throw error;
-  }
 }
 
 function requireJson({ headers }: FastifyRequest): void {

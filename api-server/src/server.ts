@@ -162,7 +162,7 @@ export class ApiServer {
   async #listenGrpc(gates: Gates, certificate: Certificate): Promise<GrpcListener | undefined> {
     const { grpcListen: address, clock } = this.#options;
     if (address === undefined) return undefined;
-    const service = shardService({ ...gates, repository: this.#repository });
+    const service = shardService({ ...gates, repository: this.#repository, simulator: this.#simulator });
     const notReady = () => this.notReady();
     this.#grpc = await listenGrpc({ service, address, certificate, notReady, clock });
     return this.#grpc;

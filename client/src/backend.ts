@@ -1,3 +1,4 @@
+import type { ShardExplanation } from '@meshkit/shards/explain';
 import type {
   DiffPage,
   DiffRequest,
@@ -7,6 +8,7 @@ import type {
   VersionVector,
 } from '@meshkit/shards/repository';
 import type { NodeView, ShardView } from '@meshkit/shards/shard-view';
+import type { Simulation, SimulationRequest } from '@meshkit/shards/simulate';
 import type { WatchTransport } from './watch-transport.ts';
 
 export interface BackendCall {
@@ -41,6 +43,13 @@ export interface ServerInfo {
   version?: string;
 }
 
+export interface ExplainRequest {
+  namespace: string;
+  name: string;
+  minVersion?: string;
+  maxItems?: number;
+}
+
 /** One server by one protocol. Every failure is a ShardError, or the signal's reason. */
 export interface Backend {
   page(filter: ShardFilter, request: PageRequest, call: BackendCall): Promise<ShardListPage>;
@@ -54,6 +63,10 @@ export interface Backend {
   diff(filter: ShardFilter, request: DiffRequest, call: BackendCall): Promise<DiffPage>;
   /** Throws `notFound` when nothing is known of such a shard. */
   history(request: HistoryRequest, call: BackendCall): Promise<HistoryPage>;
+  /** Writes nothing. */
+  simulate(request: SimulationRequest, call: BackendCall): Promise<Simulation>;
+  /** Throws `notFound` when there is no such shard. */
+  explain(request: ExplainRequest, call: BackendCall): Promise<ShardExplanation>;
   watch: WatchTransport;
   /** The watch knows `onExpired: diff`. */
   readonly differences?: boolean;

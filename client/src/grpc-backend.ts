@@ -1,6 +1,7 @@
 import { ShardError } from '@meshkit/shards/errors';
 import type { DiffRequest, HistoryRequest, ShardFilter } from '@meshkit/shards/repository';
-import type { Backend, BackendCall, PageRequest } from './backend.ts';
+import type { SimulationRequest } from '@meshkit/shards/simulate';
+import type { Backend, BackendCall, ExplainRequest, PageRequest } from './backend.ts';
 import type { GrpcOrigin, GrpcOriginOptions } from './grpc-origin.ts';
 import type { WatchStreamRequest } from './watch-transport.ts';
 
@@ -37,6 +38,14 @@ export class GrpcBackend implements Backend {
   async about(): Promise<never> {
     const how = "ask by the transport 'sse'";
     throw new ShardError('invalidArgument', `the gRPC surface does not say what it is: ${how}`);
+  }
+
+  async simulate(request: SimulationRequest, call: BackendCall) {
+    return (await this.#connection()).simulate(request, call);
+  }
+
+  async explain(request: ExplainRequest, call: BackendCall) {
+    return (await this.#connection()).explain(request, call);
   }
 
   async *watch(request: WatchStreamRequest) {

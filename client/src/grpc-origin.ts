@@ -8,6 +8,7 @@ import {
   type ServiceError,
 } from '@grpc/grpc-js';
 import { DiffMode, type DiffResponse } from '@meshkit/proto/v1/diff';
+import type { ExplainResponse } from '@meshkit/proto/v1/explain';
 import type { HistoryResponse } from '@meshkit/proto/v1/history';
 import { type ShardFilter as FilterMessage, Phase } from '@meshkit/proto/v1/shard';
 import {
@@ -17,8 +18,10 @@ import {
   type ListResponse,
   ShardServiceClient,
 } from '@meshkit/proto/v1/shard_service';
+import type { SimulateResponse } from '@meshkit/proto/v1/simulate';
 import { OnExpired, WatchFrom, type WatchRequest, type WatchResponse } from '@meshkit/proto/v1/watch';
 import { ShardError } from '@meshkit/shards/errors';
+import type { ShardExplanation } from '@meshkit/shards/explain';
 import type {
   DiffPage,
   DiffRequest,
@@ -28,8 +31,11 @@ import type {
   VersionVector,
 } from '@meshkit/shards/repository';
 import type { NodeView, ShardView } from '@meshkit/shards/shard-view';
+import type { Simulation, SimulationRequest } from '@meshkit/shards/simulate';
+import type { ExplainRequest } from './backend.ts';
 import { errorOfStatus } from './grpc-error.ts';
 import { diffPage, historyPage } from './grpc-history.ts';
+import { explanationView, simulateMessage, simulationView } from './grpc-simulate-views.ts';
 import { nodeView, shardView, watchMessage } from './grpc-views.ts';
 import type { WatchMessage } from './watch-message.ts';
 import type { WatchStreamRequest } from './watch-transport.ts';
@@ -171,6 +177,24 @@ export class GrpcOrigin {
       this.#client.listNodes({ namespace }, metadata, deadline, done),
     );
     return nodes.map(nodeView);
+  }
+
+  async simulate(request: SimulationRequest, options: GrpcCallOptions): Promise<Simulation> {
+    const message = simulateMessage(request);
+    return simulationView(
+      await this.#call<SimulateResponse>(options, (metadata, deadline, done) =>
+        this.#client.simulate(message, metadata, deadline, done),
+      ),
+    );
+  }
+
+  async explain(request: ExplainRequest, options: GrpcCallOptions): Promise<ShardExplanation> {
+    const message = { minVersion: '', maxItems: 0, ...request };
+    return explanationView(
+      await this.#call<ExplainResponse>(options, (metadata, deadline, done) =>
+        this.#client.explain(message, metadata, deadline, done),
+      ),
+    );
   }
 
   /** One stream; see `WatchTransport`. */

@@ -16,7 +16,7 @@ import type { ChangeHistoryView, ShardMessage, TransportView, WatchMessage } fro
 
 /** Messages of gRPC as the views that REST gives. */
 
-const PHASES: Record<string, ShardView['phase']> = {
+export const PHASES: Record<string, ShardView['phase']> = {
   [Phase.PENDING]: 'Pending',
   [Phase.ACTIVE]: 'Active',
   [Phase.DRAINING]: 'Draining',
@@ -24,7 +24,7 @@ const PHASES: Record<string, ShardView['phase']> = {
   [Phase.DISABLED]: 'Disabled',
   [Phase.LOST]: 'Lost',
 };
-const STATES: Record<string, ShardView['state']> = {
+export const STATES: Record<string, ShardView['state']> = {
   [ShardState.ACTIVE]: 'Active',
   [ShardState.PAUSED]: 'Paused',
   [ShardState.DISABLED]: 'Disabled',
@@ -43,7 +43,7 @@ export const EVENTS: Record<string, ShardMessage['event']> = {
   [ShardEvent_Type.MODIFIED]: 'MODIFIED',
   [ShardEvent_Type.DELETED]: 'DELETED',
 };
-const ACTORS: Record<string, string> = {
+export const ACTORS: Record<string, string> = {
   [Actor_Kind.USER]: 'User',
   [Actor_Kind.FIELD_MANAGER]: 'FieldManager',
   [Actor_Kind.OPERATOR]: 'Operator',

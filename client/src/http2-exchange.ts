@@ -5,6 +5,8 @@ export interface Http2Request {
   /** Under the server's root, query included. */
   path: string;
   headers: Record<string, string>;
+  /** Sent with POST; absent: GET. */
+  body?: string;
   signal?: AbortSignal;
   /** Milliseconds for the whole exchange, connecting included. */
   timeoutMs: number;
@@ -28,7 +30,7 @@ export class StreamLost extends Error {}
 
 const MAX_ANSWER_BYTES = 64 << 20;
 
-/** One GET and its answer, which ends by its deadline or its signal, whichever comes first. */
+/** One request and its answer, which ends by its deadline or its signal, whichever comes first. */
 export class Http2Exchange {
   readonly #request: Http2Request;
   readonly #url: string;
@@ -124,7 +126,11 @@ export class Http2Exchange {
 
   #open(session: ClientHttp2Session): ClientHttp2Stream {
     try {
-      return session.request({ ':method': 'GET', ':path': this.#request.path, ...this.#request.headers });
+      const { path, headers, body } = this.#request;
+      const method = body === undefined ? 'GET' : 'POST';
+      const stream = session.request({ ':method': method, ':path': path, ...headers });
+      if (body !== undefined) stream.end(body);
+      return stream;
     } catch (error) {
       // The session ended between its check and its use.
       throw new StreamLost('no stream', { cause: error });

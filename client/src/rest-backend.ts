@@ -1,4 +1,5 @@
 import { ShardError } from '@meshkit/shards/errors';
+import type { ShardExplanation } from '@meshkit/shards/explain';
 import { errorOfProblem } from '@meshkit/shards/problem';
 import type {
   DiffPage,
@@ -8,7 +9,15 @@ import type {
   ShardFilter,
 } from '@meshkit/shards/repository';
 import type { NodeView, ShardView } from '@meshkit/shards/shard-view';
-import type { Backend, BackendCall, PageRequest, ServerInfo, ShardListPage } from './backend.ts';
+import type { Simulation, SimulationRequest } from '@meshkit/shards/simulate';
+import type {
+  Backend,
+  BackendCall,
+  ExplainRequest,
+  PageRequest,
+  ServerInfo,
+  ShardListPage,
+} from './backend.ts';
 import { Http2Origin, type OriginOptions } from './http2-origin.ts';
 import { parsed, queryOf, sseTransport } from './sse-stream.ts';
 import type { WatchTransport } from './watch-transport.ts';
@@ -30,22 +39,37 @@ export class RestBackend implements Backend {
     query.set('pageSize', String(request.pageSize));
     if (request.cursor !== undefined) query.set('cursor', request.cursor);
     if (request.minVersion !== undefined) query.set('minVersion', request.minVersion);
-    return (await this.#get(`/meshkit/shards?${query}`, call)) as ShardListPage;
+    return (await this.#send(`/meshkit/shards?${query}`, call)) as ShardListPage;
   }
 
   async get(request: { namespace: string; name: string; minVersion?: string }, call: BackendCall) {
     const [namespace, name] = [request.namespace, request.name].map(encodeURIComponent);
     const query = request.minVersion === undefined ? '' : `?minVersion=${request.minVersion}`;
-    return (await this.#get(`/meshkit/shards/${namespace}/${name}${query}`, call)) as ShardView;
+    return (await this.#send(`/meshkit/shards/${namespace}/${name}${query}`, call)) as ShardView;
   }
 
   async nodes(namespace: string | undefined, call: BackendCall): Promise<NodeView[]> {
     const query = namespace === undefined ? '' : `?namespace=${encodeURIComponent(namespace)}`;
-    return ((await this.#get(`/meshkit/nodes${query}`, call)) as { items: NodeView[] }).items;
+    return ((await this.#send(`/meshkit/nodes${query}`, call)) as { items: NodeView[] }).items;
+  }
+
+  async simulate(request: SimulationRequest, call: BackendCall): Promise<Simulation> {
+    return (await this.#send('/meshkit/shards/simulate', call, JSON.stringify(request))) as Simulation;
+  }
+
+  async explain(
+    { namespace, name, ...options }: ExplainRequest,
+    call: BackendCall,
+  ): Promise<ShardExplanation> {
+    const query = new URLSearchParams();
+    for (const [key, value] of Object.entries(options))
+      if (value !== undefined) query.set(key, String(value));
+    const path = [namespace, name].map(encodeURIComponent).join('/');
+    return (await this.#send(`/meshkit/shards/${path}/explain?${query}`, call)) as ShardExplanation;
   }
 
   async about(call: BackendCall): Promise<ServerInfo> {
-    const { document, headers } = await this.#send('/openapi.json', call);
+    const { document, headers } = await this.#exchange('/openapi.json', call);
     const { info } = document as { info?: { version?: string } };
     const [, version] = /^meshkit-shards\/(\S+)$/.exec(String(headers.server ?? '')) ?? [];
     return { api: info?.version ?? 'unknown', version };
@@ -57,7 +81,7 @@ export class RestBackend implements Backend {
     for (const [name, value] of Object.entries({ mode, from, to, cursor, pageSize: String(limit) })) {
       if (value !== undefined) query.set(name, value);
     }
-    return (await this.#get(`/meshkit/shards/diff?${query}`, call)) as DiffPage;
+    return (await this.#send(`/meshkit/shards/diff?${query}`, call)) as DiffPage;
   }
 
   async history(request: HistoryRequest, call: BackendCall): Promise<HistoryPage> {
@@ -66,7 +90,7 @@ export class RestBackend implements Backend {
     const query = new URLSearchParams({ pageSize: String(limit) });
     if (cursor !== undefined) query.set('cursor', cursor);
     if (since !== undefined) query.set('since', since);
-    return (await this.#get(`/meshkit/shards/${namespace}/${name}/history?${query}`, call)) as HistoryPage;
+    return (await this.#send(`/meshkit/shards/${namespace}/${name}/history?${query}`, call)) as HistoryPage;
   }
 
   suspect(): void {
@@ -77,14 +101,17 @@ export class RestBackend implements Backend {
     await this.#origin.close();
   }
 
-  async #get(path: string, call: BackendCall): Promise<unknown> {
-    return (await this.#send(path, call)).document;
+  /** `json`: to be posted. */
+  async #send(path: string, call: BackendCall, json?: string): Promise<unknown> {
+    return (await this.#exchange(path, call, json)).document;
   }
 
-  async #send(path: string, { bearer, signal, timeoutMs }: BackendCall) {
+  async #exchange(path: string, { bearer, signal, timeoutMs }: BackendCall, json?: string) {
     const headers: Record<string, string> = { accept: 'application/json', 'user-agent': this.#userAgent };
     if (bearer !== undefined) headers.authorization = `Bearer ${bearer}`;
-    const { status, headers: received, body } = await this.#origin.send({ path, headers, signal, timeoutMs });
+    if (json !== undefined) headers['content-type'] = 'application/json';
+    const answer = await this.#origin.send({ path, headers, body: json, signal, timeoutMs });
+    const { status, body, headers: received } = answer;
     const document = parsed(String(body));
     if (status !== 200) throw errorOfProblem(status, document, this.#origin.url);
     if (document === undefined) {

@@ -1,7 +1,9 @@
 import type { Clock } from '@meshkit/shards/clock';
 import { ShardError } from '@meshkit/shards/errors';
+import type { ShardExplanation } from '@meshkit/shards/explain';
 import type { DiffPage, DiffRequest, HistoryPage, ShardFilter } from '@meshkit/shards/repository';
 import type { NodeView, ShardView } from '@meshkit/shards/shard-view';
+import type { Simulation, SimulationRequest } from '@meshkit/shards/simulate';
 import type { Backend, BackendCall, PageRequest, ServerInfo, ShardListPage } from './backend.ts';
 import { GrpcBackend } from './grpc-backend.ts';
 import { RestBackend } from './rest-backend.ts';
@@ -35,6 +37,11 @@ export interface CallOptions {
   timeoutMs?: number;
   /** Wait, up to 3 s, until the server has seen this position (a resourceVersion): read your own write. */
   minVersion?: string;
+}
+
+export interface ExplainOptions extends CallOptions {
+  /** Nodes in the answer, at most 1,000 (the default). */
+  maxItems?: number;
 }
 
 export interface ListOptions extends CallOptions {
@@ -137,6 +144,22 @@ export class ShardClient {
   /** Which program answers; needs no token. Throws `invalidArgument` over gRPC, which does not tell. */
   about(options: CallOptions = {}): Promise<ServerInfo> {
     return this.#call(options, (call) => this.#backend.about(call));
+  }
+
+  /**
+   * What the operator would do if something was changed; nothing is written. Throws `notFound` and `invalidArgument` with
+   * `details.errors` that point into the request.
+   */
+  simulate(request: SimulationRequest, options: CallOptions = {}): Promise<Simulation> {
+    return this.#call(options, (call) => this.#backend.simulate(request, call));
+  }
+
+  /** Why a shard is where it is, and what would move it. Throws `notFound` when there is none. */
+  explain(namespace: string, name: string, options: ExplainOptions = {}): Promise<ShardExplanation> {
+    const { minVersion, maxItems } = options;
+    return this.#call(options, (call) =>
+      this.#backend.explain({ namespace, name, minVersion, maxItems }, call),
+    );
   }
 
   /**
