@@ -46,8 +46,15 @@ export function changeColumns(o: {
     { header: 'MOVE', least: 8, cell: of(moveOf), spare: 1 },
     { header: 'EPOCH', least: 10, cell: of(({ epoch }) => String(epoch)), spare: 4 },
   ];
+  const by: Column<Seen> = {
+    header: 'BY',
+    least: 12,
+    cell: ({ event }) => event.history?.actor?.name ?? NONE,
+  };
+  // Audits begin with who it was.
+  if (o.dates) usual.push(by);
   const more: Column<Seen>[] = [
-    { header: 'BY', least: 12, cell: ({ event }) => event.history?.actor?.name ?? NONE },
+    ...(o.dates ? [] : [by]),
     { header: 'TICKET', least: 8, cell: ({ event }) => event.history?.changeTicket ?? NONE },
     { header: 'POSITION', cell: ({ event }) => event.position },
   ];

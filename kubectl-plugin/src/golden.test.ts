@@ -4,7 +4,7 @@ import type { Scope } from '@meshkit/shards/scope';
 import { scopeMissing } from '@meshkit/shards/scope';
 import { served } from '@meshkit/shards/shard-view';
 import { describe, expect, it } from 'vitest';
-import { API, play, type Scene, SHARDS, transcript } from '../test/scene.ts';
+import { API, play, type Scene, SETS, SHARDS, transcript } from '../test/scene.ts';
 
 /** Every verb, in every form, as a user sees it: one file a verb, with all its outputs and all its failures. */
 
@@ -96,6 +96,39 @@ const SUBJECTS: readonly Subject[] = [
     ],
   },
   { verb: 'status', line: 'status', scope: 'read', more: ['status -A', 'status --owner node-9'] },
+  {
+    verb: 'diff',
+    line: 'diff --from 10m',
+    scope: 'observe',
+    scene: { ...MANIFESTS, raw: (_method, _path, body) => ({ ...SETS[1], ...(body as object) }) },
+    more: [
+      'diff --from 10m -A',
+      'diff --from 10m --log',
+      'diff --from 10m --log -o wide -A',
+      'diff --from 10m --log --json',
+      'diff --from 10m --exit-code',
+      'diff --from 10m --owner nobody --exit-code',
+      'diff -f deploy',
+      'diff -f deploy -o wide --exit-code',
+      'diff -f deploy --json',
+      'diff -f deploy -o name',
+      'diff',
+      'diff --from 10m -f deploy',
+      'diff --from 10m --mode direct',
+    ],
+  },
+  {
+    verb: 'history',
+    line: 'history orders.0001',
+    scope: 'observe',
+    nameless: true,
+    missing: 'history orders.9999',
+    more: [
+      'history orders.0001 --limit 1',
+      'history orders.0001 --since 1h --no-headers',
+      'history orders.0001 --mode direct',
+    ],
+  },
   {
     verb: 'simulate',
     line: 'simulate --weight node-21=3',

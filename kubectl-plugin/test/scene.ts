@@ -1,6 +1,7 @@
 import type { ShardClientOptions } from '@meshkit/client/shard-client';
 import type { WatchEvent } from '@meshkit/client/shard-tracker';
 import type { Lease } from '@meshkit/crds/resource';
+import { type LogItem, type NetItem, summaryOf } from '@meshkit/shards/diff';
 import { ERRORS, ShardError } from '@meshkit/shards/errors';
 import { explain } from '@meshkit/shards/explain';
 import { shardMatches } from '@meshkit/shards/filter';
@@ -14,9 +15,9 @@ import {
   type ShardAssignment,
   type ShardSet,
 } from '@meshkit/shards/records';
-import type { ShardFilter } from '@meshkit/shards/repository';
+import type { DiffPage, ShardFilter } from '@meshkit/shards/repository';
 import { type Scope, scopeMissing } from '@meshkit/shards/scope';
-import { served, servedNode } from '@meshkit/shards/shard-view';
+import { type ShardView, served, servedNode } from '@meshkit/shards/shard-view';
 import { boundedSimulation, type MeshState, simulate } from '@meshkit/shards/simulate';
 import { run } from '../src/program.ts';
 import type { ApiClient, Kube, Output, Surroundings } from '../src/surroundings.ts';
@@ -294,12 +295,82 @@ function apiOf(scene: Scene, options: ShardClientOptions, calls: string[], signa
       answer('read', namespace);
       return explain(stateOf(scene, namespace), { namespace, name }, 1_000);
     },
+    async diff(filter = {}, { mode = 'net' } = {}) {
+      answer('observe', filter.namespace);
+      return diffOf(filter, mode);
+    },
+    async history(namespace, name, { cursor } = {}) {
+      answer('observe', namespace);
+      if (name !== 'orders.0001')
+        throw new ShardError('notFound', `nothing is known of a shard ${name} in namespace ${namespace}`);
+      const items = LOG.filter((item) => item.name === name).reverse();
+      const floor = { position: '7', at: '2026-11-16T12:00:00Z' };
+      // Two pages, so that somebody has to ask for the second.
+      if (cursor === undefined) return { namespace, name, floor, items: items.slice(0, 1), next: 'more' };
+      return { namespace, name, floor, items: items.slice(1) };
+    },
     async about() {
       if (scene.api) throw scene.api;
       return { api: 'v1', version: '0.1.0' };
     },
     close: async () => undefined,
     ...scene.answers,
+  };
+}
+
+const DRAINING = served(SHARDS[2] as ShardAssignment);
+const { move: _move, ...RESTING } = DRAINING;
+const BEFORE: ShardView = { ...RESTING, phase: 'Active', version: 1 };
+const AFTER: ShardView = { ...RESTING, phase: 'Active', owner: 'node-21', epoch: 1795412346, version: 3 };
+const NEW = served(SHARDS[3] as ShardAssignment);
+
+/** What happened to two shards, oldest first. */
+const LOG: LogItem[] = [
+  { position: '98', at: '2026-11-23T11:50:00Z', type: 'ADDED', ...keyOf(NEW), after: NEW },
+  {
+    position: '99',
+    at: '2026-11-23T11:56:40Z',
+    type: 'MODIFIED',
+    ...keyOf(BEFORE),
+    before: BEFORE,
+    after: DRAINING,
+    actor: { kind: 'User', name: 'jane' },
+    reason: 'pinned to node-21',
+    changeTicket: 'CHG-1234',
+  },
+  {
+    position: '101',
+    at: '2026-11-23T11:58:00Z',
+    type: 'MODIFIED',
+    ...keyOf(BEFORE),
+    before: DRAINING,
+    after: AFTER,
+    actor: { kind: 'Operator', name: 'Pin' },
+    reason: 'released by node-17 at epoch 1795412345',
+    previousOwner: 'node-17',
+  },
+].map((item) => ({ ordinal: 0, source: 'watch', ...item }) as LogItem);
+
+function keyOf({ namespace, name, uid }: ShardView) {
+  return { namespace, name, uid };
+}
+
+function diffOf(filter: ShardFilter, mode: 'net' | 'log'): DiffPage {
+  const net: NetItem[] = [
+    { ...keyOf(AFTER), change: 'Moved', before: BEFORE, after: AFTER, hops: 2 },
+    { ...keyOf(NEW), change: 'Added', after: NEW, hops: 1 },
+  ];
+  // Like the server: a range in which nothing happened to what passes.
+  const quiet = filter.owners?.includes('nobody') === true;
+  const items = quiet ? [] : net;
+  return {
+    mode,
+    lineage: 'uid-of-the-cluster',
+    from: { position: '97', at: '2026-11-23T11:50:00Z' },
+    to: { position: '101' },
+    summary: summaryOf(items, quiet ? 0 : 5),
+    items: quiet ? [] : mode === 'net' ? items : LOG,
+    coalesced: 0,
   };
 }
 
