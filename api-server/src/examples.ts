@@ -193,6 +193,10 @@ const DETAILS: Partial<Record<ErrorCode, [message: string, details: Record<strin
     'the Accept header excludes application/json',
     { errors: [{ pointer: '/header/accept', detail: 'must allow application/json' }] },
   ],
+  unsupportedMediaType: [
+    'send the body as application/json',
+    { errors: [{ pointer: '/header/content-type', detail: 'must be application/json' }] },
+  ],
   cursorExpired: [
     'the state that this list was cut at is no longer known; start again without the cursor, or go on at the newest state with the one in "resume"',
     {

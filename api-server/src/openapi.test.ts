@@ -11,11 +11,13 @@ import {
   watchEventSchema,
 } from './answer-schemas.ts';
 import { EXAMPLE_EVENTS, exampleProblem } from './examples.ts';
+import { explanationSchema } from './explain-schemas.ts';
+import { simulationSchema } from './simulate-schemas.ts';
 
 // biome-ignore lint/suspicious/noExplicitAny: a test looks into a document of every shape.
 type Document = any;
 
-const { get, operations } = setUp();
+const { get, post, operations } = setUp();
 const document: Document = (await get('/openapi.json', {})).body;
 
 const described = Object.entries<Document>(document.paths).flatMap(([path, methods]) =>
@@ -61,6 +63,8 @@ describe('the examples', () => {
     ['getShard', shardSchema],
     ['listShards', listSchema],
     ['listNodes', nodesSchema],
+    ['simulateShards', simulationSchema],
+    ['explainShard', explanationSchema],
   ])('of %s are what the schema allows', (id, schema) => {
     const { operation } = described.find(({ operation: { operationId } }) => operationId === id)!;
     const { value } = operation.responses[200].content['application/json'].examples.example;
@@ -84,6 +88,7 @@ describe('the answers', () => {
     ['/meshkit/shards', listSchema],
     ['/meshkit/shards/payments/orders.0004', shardSchema],
     ['/meshkit/nodes', nodesSchema],
+    ['/meshkit/shards/payments/orders.0004/explain', explanationSchema],
     ['/meshkit/shards?pageSize=0', problemSchema],
     ['/meshkit/shards/payments/orders.9999', problemSchema],
   ])('of %s are what the document says', async (url, schema) => {
@@ -99,4 +104,15 @@ it('what a watch is told is what the document says', () => {
     const schema = watchDataSchemas[event as keyof typeof watchDataSchemas];
     expect({ event, error: schema.safeParse(JSON.parse(data!)).error }).toEqual({ event, error: undefined });
   }
+});
+
+it('a simulation is asked and answered as the document says', async () => {
+  const { operation } = described.find(({ operation: { operationId } }) => operationId === 'simulateShards')!;
+  const { value } = operation.requestBody.content['application/json'].examples.example;
+  const changes = [{ type: 'drain', node: 'node-1' }];
+  const { status, body } = await post('/meshkit/shards/simulate', { ...value, changes });
+  expect({ status, error: simulationSchema.safeParse(body).error }).toEqual({
+    status: 200,
+    error: undefined,
+  });
 });

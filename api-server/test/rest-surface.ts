@@ -80,7 +80,7 @@ export class History {
 
 /**
  * The REST surface on a repository without Kubernetes; requests are injected, nothing listens. Tokens are user names:
- * `jane` may read payments, `admin` everything, `down` makes reviews fail.
+ * `jane` may read and observe payments, `reader` only read it, `admin` everything, `down` makes reviews fail.
  */
 export function setUp(
   options: {
@@ -153,6 +153,7 @@ export function setUp(
       async require({ user }, scope, target) {
         if (user === 'down')
           throw new ShardError('unavailable', 'cannot ask', { reason: 'reviewUnavailable' });
+        if (user === 'reader' && scope === 'read' && target.namespace === 'payments') return;
         if (user === 'admin' || (user === 'jane' && target.namespace === 'payments')) return;
         throw scopeMissing(user, scope, target);
       },

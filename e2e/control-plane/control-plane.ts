@@ -60,9 +60,10 @@ export interface ControlPlane {
   compactEtcd(): Promise<void>;
   /**
    * Ends the servers without ceremony and starts them on the same data and ports; resolves when ready again.
-   * `downMs`: how long nobody listens in between, for tests of an outage (default 0).
+   * `downMs`: how long nobody listens in between, for tests of an outage (default 0); `whileDown` runs when every server
+   * has ended, and may exchange etcd's data (`planeFiles`).
    */
-  restart(options?: { downMs?: number }): Promise<void>;
+  restart(options?: { downMs?: number; whileDown?: () => Promise<void> }): Promise<void>;
   /** Idempotent. */
   stop(): Promise<void>;
   /** Requests completed so far, oldest first, except those that arrived before `since` (ms since the Unix epoch). */
@@ -87,8 +88,10 @@ export interface StartOptions {
 }
 
 /** Paths inside `ControlPlane.folder` that both kinds write before `start` resolves. */
-export function planeFiles(folder: string): { caCert: string; caKey: string; adminKubeconfig: string } {
+export function planeFiles(folder: string) {
   return {
+    /** A folder; only `real` has one. */
+    etcdData: `${folder}/etcd`,
     caCert: `${folder}/ca.crt`,
     caKey: `${folder}/ca.key`,
     adminKubeconfig: `${folder}/admin.kubeconfig`,

@@ -162,8 +162,8 @@ class RealControlPlane implements ControlPlane {
     await this.#cycle(['kube-apiserver'], 0);
   }
 
-  restart(options: { downMs?: number } = {}): Promise<void> {
-    return this.#cycle(SERVERS, options.downMs ?? 0);
+  restart(options: { downMs?: number; whileDown?: () => Promise<void> } = {}): Promise<void> {
+    return this.#cycle(SERVERS, options.downMs ?? 0, options.whileDown);
   }
 
   audit(since?: number): Promise<AuditEntry[]> {
@@ -183,13 +183,14 @@ class RealControlPlane implements ControlPlane {
     await this.#parts.ward.release();
   }
 
-  async #cycle(names: readonly ServerName[], downMs: number): Promise<void> {
+  async #cycle(names: readonly ServerName[], downMs: number, whileDown?: () => Promise<void>): Promise<void> {
     this.#serving = false;
     // kube-apiserver asked politely waits up to a minute for open watches, so it is killed; etcd is asked.
     for (const name of names.toReversed()) {
       await this.#servers.get(name)?.stop(name === 'etcd' ? ETCD_GRACE_MS : 0);
     }
     await systemClock.sleep(downMs, this.#stopping.signal);
+    await whileDown?.();
     for (const name of names) await this.#start(name);
     await this.#ready();
     this.#serving = true;

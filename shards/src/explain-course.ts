@@ -124,16 +124,16 @@ class Courses {
     };
   }
 
-  /** Rule 3 is left out under `freeze: Rebalance`; with it, the shard might go elsewhere. */
+  /** Rule 3 is left out under `freeze`; without it, the shard might go elsewhere. */
   #heldBalance(): Omit<Course, 'budget'> | undefined {
     const { settings, input } = this.#outlook;
     const { id } = this.#situation;
-    if (settings.freeze !== 'Rebalance') return undefined;
+    if (settings.freeze === 'None') return undefined;
     const move = movesByShard(plan({ ...input, rebalance: true })).get(id);
     if (!move) return undefined;
     const held: Held = {
       by: 'freeze',
-      detail: `spec.freeze of the ShardSet is Rebalance: balance would move it to ${move.to}`,
+      detail: `spec.freeze of the ShardSet is ${settings.freeze}: balance would move it to ${move.to}`,
       knob: 'spec.freeze: None on the ShardSet',
     };
     return { course: 'waits', held };
