@@ -15,7 +15,9 @@ export class ApiSource implements ShardSource {
   }
 
   async *pages(filter: ShardFilter, limits: ListLimits) {
-    for await (const { items } of this.#client.pages(filter, limits)) yield items;
+    for await (const { items, resumeToken, versionVector } of this.#client.pages(filter, limits)) {
+      yield { items, resumeToken, namespaces: versionVector.namespaces };
+    }
   }
 
   get(namespace: string, name: string, limits: CallLimits) {

@@ -144,7 +144,7 @@ function namespaces(command: Command, before: readonly string[], around: Surroun
   return asking(command, before, around, async ({ source, limits }) => {
     const found = await source.nodes(undefined, limits);
     const listed = await Array.fromAsync(source.pages({}, { ...limits, pageSize: MOST, limit: MOST }));
-    return [...found, ...listed.flat()].map(({ namespace }) => namespace);
+    return [...found, ...listed.flatMap(({ items }) => items)].map(({ namespace }) => namespace);
   });
 }
 
@@ -156,7 +156,7 @@ interface Asked {
 
 async function shards({ source, namespace, limits }: Asked) {
   const pages = source.pages({ namespace }, { ...limits, pageSize: MOST, limit: MOST });
-  return (await Array.fromAsync(pages)).flat();
+  return (await Array.fromAsync(pages)).flatMap(({ items }) => items);
 }
 
 async function asking(

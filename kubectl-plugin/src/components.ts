@@ -1,9 +1,9 @@
 import { LEASES } from '@meshkit/crds/resource';
 import type { Clock } from '@meshkit/shards/clock';
 import { ShardError } from '@meshkit/shards/errors';
-import { VERSION_ANNOTATION } from '@meshkit/shards/records';
+import { compareVersions, VERSION_ANNOTATION } from '@meshkit/shards/records';
 import { age } from './age.ts';
-import type { CallLimits } from './shard-source.ts';
+import type { CallLimits, ShardSource } from './shard-source.ts';
 import type { ApiClient, Kube } from './surroundings.ts';
 
 /** A part of the product, or of what it stands on, as far as it can be seen from here. */
@@ -22,6 +22,8 @@ export interface Component {
 /** Clocks differ; and a takeover takes a moment more than the Lease lasts. */
 const LEASE_GRACE_MS = 5_000;
 const DEFAULT_LEASE_S = 15;
+/** Longer than a change waits for others to be written down with. */
+const BATCH_MS = 2_000;
 
 export async function probeApi(
   server: string,
@@ -75,6 +77,48 @@ export async function probeOperator(
     }
     const why = code === 'scopeMissing' ? `you may not read ${what}` : error.message;
     return { name: 'operator', state: 'unknown', detail: why };
+  }
+}
+
+/**
+ * Whether every change that the server has seen is written down. `newest`: of the changes. Asking for what lies before all
+ * history is refused with how far it reaches.
+ */
+export async function probeJournal(
+  source: Pick<ShardSource, 'diff'>,
+  { namespace, newest }: { namespace: string | undefined; newest: string },
+  clock: Clock,
+  limits: CallLimits,
+): Promise<Component> {
+  const name = 'journal';
+  const range = { mode: 'net', from: '1' } as const;
+  for (let look = 1; ; look++) {
+    let error: unknown;
+    try {
+      for await (const _ of source.diff({ namespace }, range, { ...limits, pageSize: 1, limit: 1 })) break;
+      return { name, state: 'ok', detail: 'has everything since the beginning' };
+    } catch (caught) {
+      error = caught;
+    }
+    if (!(error instanceof ShardError)) throw error;
+    const { code, details } = error;
+    if (code === 'scopeMissing')
+      return { name, state: 'unknown', detail: 'you may not observe, so it does not tell' };
+    if (details.reason === 'noJournal')
+      return { name, state: 'absent', detail: 'there is none: no diff, no history' };
+    const head = (details.head as { position?: unknown } | undefined)?.position ?? details.head;
+    if (code !== 'tokenExpired' || typeof head !== 'string') {
+      return { name, state: 'bad', detail: error.message, error };
+    }
+    if (compareVersions(head, newest) >= 0) {
+      return { name, state: 'ok', detail: `everything up to ${head} is written down` };
+    }
+    if (look > 1) {
+      const detail = `written down up to ${head} only, the newest change is ${newest}: resume tokens and history end there`;
+      return { name, state: 'bad', detail };
+    }
+    // Changes are written down in batches.
+    await clock.sleep(BATCH_MS, limits.signal);
   }
 }
 

@@ -49,7 +49,7 @@ export class DirectSource implements ShardSource {
     });
     // What selectors cannot say is decided here, by the same code as in the API server.
     const found = items.filter((shard) => shardMatches(filter, shard)).sort(byPlace);
-    yield found.slice(0, limit).map(served);
+    yield { items: found.slice(0, limit).map(served) };
   }
 
   async get(namespace: string, name: string, limits: CallLimits): Promise<ShardView> {

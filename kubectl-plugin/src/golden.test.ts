@@ -75,7 +75,13 @@ const SUBJECTS: readonly Subject[] = [
     verb: 'list',
     line: 'list',
     scope: 'read',
-    more: ['list -A', 'list --limit 2', 'list -A --no-headers -o wide'],
+    more: [
+      'list -A',
+      'list --limit 2',
+      'list -A --no-headers -o wide',
+      'list --show-token --limit 1',
+      'list --show-token --limit 1 --json',
+    ],
   },
   { verb: 'get', line: 'get orders.0001', scope: 'read', missing: 'get orders.9999' },
   {

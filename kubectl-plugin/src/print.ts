@@ -26,19 +26,21 @@ export interface PrintOptions<Row> {
   nameOf: (row: Row) => string;
   /** Said on stderr when there is nothing to show. */
   nothing: string;
+  /** Further members of a document, known once all pages are. */
+  more?: () => object;
 }
 
 /** Prints pages as they come. JSON and YAML are one document, `{items: […]}`, whatever the number of pages. */
 export async function printPages<Row>(
   pages: AsyncIterable<readonly Row[]>,
-  { format, headers, columns, nameOf, nothing }: PrintOptions<Row>,
+  { format, headers, columns, nameOf, nothing, more }: PrintOptions<Row>,
   stdout: Output,
   stderr: Output,
 ): Promise<void> {
   if (format === 'json' || format === 'yaml') {
     const items: Row[] = [];
     for await (const page of pages) items.push(...page);
-    await stdout.write(await documentOf({ items }, format));
+    await stdout.write(await documentOf({ items, ...more?.() }, format));
     return;
   }
   const table = new Table(columns, lookOf(format, { headers }, stdout));

@@ -25,6 +25,14 @@ export interface DiffRange {
   to?: string;
 }
 
+export interface SourcePage {
+  items: readonly ShardView[];
+  /** Goes on from exactly this list; absent where there is no history. */
+  resumeToken?: string;
+  /** resourceVersions of the newest change in each namespace of the answer; absent where nobody says it. */
+  namespaces?: Readonly<Record<string, string>>;
+}
+
 export interface FollowOptions {
   signal: AbortSignal;
   /** Go on after this; absent: what exists comes first. */
@@ -41,7 +49,7 @@ export interface ShardSource {
   /** The API server that was to be asked first, and refused the connection. */
   readonly refusal?: { server: string; error: ShardError };
   /** Ordered by namespace, then name; at least one page, which may be empty. */
-  pages(filter: ShardFilter, limits: ListLimits): AsyncIterable<readonly ShardView[]>;
+  pages(filter: ShardFilter, limits: ListLimits): AsyncIterable<SourcePage>;
   /** Throws `notFound`. */
   get(namespace: string, name: string, limits: CallLimits): Promise<ShardView>;
   nodes(namespace: string | undefined, limits: CallLimits): Promise<readonly NodeView[]>;

@@ -14,6 +14,9 @@ export const VERBS: readonly Verb<never>[] = [
     alias: 'ls',
     summary: 'list shards with their owners',
     heeds: [...WHERE, 'filters', 'pages', 'limit', 'watch'],
+    options: () => [
+      new Option('--show-token', 'also say the resume token: for `watch --resume-token` and `diff --from`'),
+    ],
     examples: [
       ['list --status draining', 'what is moving'],
       ['list -A --owner node-7 -o wide', 'everything on one node'],

@@ -151,6 +151,10 @@ export interface Scene {
   lease?: Lease | null;
   /** What a watch tells after everything that exists. */
   events?: readonly WatchEvent[];
+  /** Up to where the journal is written. */
+  head?: string;
+  /** A sleep of so many milliseconds is over at once. */
+  wakesAfter?: number;
   /** Scopes that the caller lacks. */
   lacks?: readonly Scope[];
   /** Paths to texts; a folder is the beginning of a path. */
@@ -188,7 +192,11 @@ export async function play(line: string | readonly string[], scene: Scene = {}):
     stderr: output('stderr'),
     env: scene.env ?? {},
     // Nothing takes long here, so nobody wakes from a sleep but by being told to.
-    clock: { now: () => NOW, monotonic: () => 0, sleep: (_, signal) => until(signal) },
+    clock: {
+      now: () => NOW,
+      monotonic: () => 0,
+      sleep: (ms, signal) => (ms === scene.wakesAfter ? Promise.resolve() : until(signal)),
+    },
     random: () => 0,
     signal: stop.signal,
     files: filesOf(scene),
@@ -251,7 +259,11 @@ function apiOf(scene: Scene, options: ShardClientOptions, calls: string[], signa
         .slice(0, limit)
         .map(served);
       do {
-        yield { items: items.splice(0, pageSize), versionVector: { position: '1', namespaces: {} } };
+        yield {
+          items: items.splice(0, pageSize),
+          versionVector: { position: '101', namespaces: { payments: '101' } },
+          resumeToken: 'token-101',
+        };
       } while (items.length > 0);
     },
     async get(namespace, name) {
@@ -295,8 +307,12 @@ function apiOf(scene: Scene, options: ShardClientOptions, calls: string[], signa
       answer('read', namespace);
       return explain(stateOf(scene, namespace), { namespace, name }, 1_000);
     },
-    async diff(filter = {}, { mode = 'net' } = {}) {
+    async diff(filter = {}, { mode = 'net', from } = {}) {
       answer('observe', filter.namespace);
+      if (from === '1') {
+        const { head = '101' } = scene;
+        throw new ShardError('tokenExpired', 'the history that is kept begins at 7', { floor: '7', head });
+      }
       return diffOf(filter, mode);
     },
     async history(namespace, name, { cursor } = {}) {

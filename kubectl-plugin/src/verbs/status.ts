@@ -1,13 +1,14 @@
 import { ERRORS, ShardError } from '@meshkit/shards/errors';
+import { compareVersions } from '@meshkit/shards/records';
 import type { NodeView, ShardView } from '@meshkit/shards/shard-view';
 import { shardName } from '../columns.ts';
-import { type Component, probeOperator } from '../components.ts';
+import { type Component, probeJournal, probeOperator } from '../components.ts';
 import { connected, limitsOf } from '../connected.ts';
 import { connectKube } from '../connection.ts';
 import { type Flags, filterOf, namespaceOf } from '../flags.ts';
 import { type Health, healthOf, type Problem } from '../health.ts';
 import { counted, fieldsText, type Look, printAnswer, styled } from '../print.ts';
-import type { ShardSource } from '../shard-source.ts';
+import type { CallLimits, ShardSource, SourcePage } from '../shard-source.ts';
 import type { Surroundings } from '../surroundings.ts';
 import type { Work } from '../verb.ts';
 
@@ -20,7 +21,7 @@ export const status: Work<Omit<StatusFlags, keyof Flags>> = ({ flags, format, ar
       readAll(source, flags, fallback, around),
       operatorOf(flags, around),
     ]);
-    const components = [...refusedBy(source), read.component, operator];
+    const components = [...refusedBy(source), ...read.components, operator];
     const now = around.clock.now();
     const model = healthOf({ namespace, ...read, components, now, program });
     const print = {
@@ -35,7 +36,7 @@ export const status: Work<Omit<StatusFlags, keyof Flags>> = ({ flags, format, ar
 interface Read {
   shards?: readonly ShardView[];
   nodes?: readonly NodeView[];
-  component: Component;
+  components: Component[];
 }
 
 /** Shards and nodes. A source that does not work is a finding, not a failure; one that refuses us is a failure. */
@@ -52,11 +53,14 @@ async function readAll(
       Array.fromAsync(source.pages(filter, limits)),
       source.nodes(filter.namespace, limits),
     ]);
-    return { shards: shards.flat(), nodes, component: componentOf(source) };
+    const journal =
+      source.kind === 'api' ? await journalOf(source, filter.namespace, shards, around, limits) : [];
+    const items = shards.flatMap((page) => page.items);
+    return { shards: items, nodes, components: [componentOf(source), ...journal] };
   } catch (error) {
     if (!(error instanceof ShardError) || ERRORS[error.code].exit !== ERRORS.unavailable.exit) throw error;
     const name = source.kind === 'api' ? ('api' as const) : ('kubernetes' as const);
-    return { component: { name, state: 'bad', server: source.server, detail: error.message, error } };
+    return { components: [{ name, state: 'bad', server: source.server, detail: error.message, error }] };
   }
 }
 
@@ -65,6 +69,18 @@ function refusedBy({ refusal }: ShardSource): Component[] {
   if (!refusal) return [];
   const { server, error } = refusal;
   return [{ name: 'api', state: 'bad', server, detail: error.message, error }];
+}
+
+async function journalOf(
+  source: ShardSource,
+  namespace: string | undefined,
+  pages: readonly SourcePage[],
+  { clock }: Surroundings,
+  limits: CallLimits,
+): Promise<Component[]> {
+  const positions = pages.flatMap(({ namespaces = {} }) => Object.values(namespaces));
+  const newest = positions.reduce((a, b) => (compareVersions(a, b) > 0 ? a : b), '');
+  return newest === '' ? [] : [await probeJournal(source, { namespace, newest }, clock, limits)];
 }
 
 function componentOf({ kind, server }: ShardSource): Component {
