@@ -16,6 +16,7 @@ import fastify, {
   type FastifyRequest,
 } from 'fastify';
 import type { ZodTypeProvider } from 'fastify-type-provider-zod';
+import manifest from '../package.json' with { type: 'json' };
 import { type AccessRecord, type AccessRecorder, decisionOf } from './access-record.ts';
 import { type Authorizer, refusalOf } from './access-review.ts';
 import type { CacheHealth } from './kubernetes-repository.ts';
@@ -37,6 +38,9 @@ declare module 'fastify' {
     span?: Span;
   }
 }
+
+/** RFC 9110, section 10.2.4. */
+const SERVER = `meshkit-shards/${manifest.version}`;
 
 export interface RestOptions {
   operations: readonly Operation[];
@@ -234,6 +238,7 @@ async function send(request: FastifyRequest, reply: FastifyReply, answer: Answer
 function common(request: FastifyRequest, reply: FastifyReply): FastifyReply {
   return reply.headers({
     'mesh-protocol': protocolOf(request.raw),
+    server: SERVER,
     vary: 'Accept, Accept-Encoding, Authorization',
     'x-content-type-options': 'nosniff',
   });

@@ -35,6 +35,14 @@ export interface ShardListPage {
   consistency?: 'snapshot' | 'keyset';
 }
 
+/** What a server says of itself, to everybody. */
+export interface ServerInfo {
+  /** Of its contract, `v1`. */
+  api: string;
+  /** Of the program; absent when it does not tell. */
+  version?: string;
+}
+
 export interface ExplainRequest {
   namespace: string;
   name: string;
@@ -51,13 +59,14 @@ export interface Backend {
     call: BackendCall,
   ): Promise<ShardView>;
   nodes(namespace: string | undefined, call: BackendCall): Promise<NodeView[]>;
+  about(call: BackendCall): Promise<ServerInfo>;
+  diff(filter: ShardFilter, request: DiffRequest, call: BackendCall): Promise<DiffPage>;
+  /** Throws `notFound` when nothing is known of such a shard. */
+  history(request: HistoryRequest, call: BackendCall): Promise<HistoryPage>;
   /** Writes nothing. */
   simulate(request: SimulationRequest, call: BackendCall): Promise<Simulation>;
   /** Throws `notFound` when there is no such shard. */
   explain(request: ExplainRequest, call: BackendCall): Promise<ShardExplanation>;
-  diff(filter: ShardFilter, request: DiffRequest, call: BackendCall): Promise<DiffPage>;
-  /** Throws `notFound` when nothing is known of such a shard. */
-  history(request: HistoryRequest, call: BackendCall): Promise<HistoryPage>;
   watch: WatchTransport;
   /** The watch knows `onExpired: diff`. */
   readonly differences?: boolean;

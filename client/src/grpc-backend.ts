@@ -1,3 +1,4 @@
+import { ShardError } from '@meshkit/shards/errors';
 import type { DiffRequest, HistoryRequest, ShardFilter } from '@meshkit/shards/repository';
 import type { SimulationRequest } from '@meshkit/shards/simulate';
 import type { Backend, BackendCall, ExplainRequest, PageRequest } from './backend.ts';
@@ -32,6 +33,11 @@ export class GrpcBackend implements Backend {
 
   async nodes(namespace: string | undefined, call: BackendCall) {
     return (await this.#connection()).nodes(namespace, call);
+  }
+
+  async about(): Promise<never> {
+    const how = "ask by the transport 'sse'";
+    throw new ShardError('invalidArgument', `the gRPC surface does not say what it is: ${how}`);
   }
 
   async simulate(request: SimulationRequest, call: BackendCall) {

@@ -10,7 +10,14 @@ import type {
 } from '@meshkit/shards/repository';
 import type { NodeView, ShardView } from '@meshkit/shards/shard-view';
 import type { Simulation, SimulationRequest } from '@meshkit/shards/simulate';
-import type { Backend, BackendCall, ExplainRequest, PageRequest, ShardListPage } from './backend.ts';
+import type {
+  Backend,
+  BackendCall,
+  ExplainRequest,
+  PageRequest,
+  ServerInfo,
+  ShardListPage,
+} from './backend.ts';
 import { Http2Origin, type OriginOptions } from './http2-origin.ts';
 import { parsed, queryOf, sseTransport } from './sse-stream.ts';
 import type { WatchTransport } from './watch-transport.ts';
@@ -61,6 +68,13 @@ export class RestBackend implements Backend {
     return (await this.#send(`/meshkit/shards/${path}/explain?${query}`, call)) as ShardExplanation;
   }
 
+  async about(call: BackendCall): Promise<ServerInfo> {
+    const { document, headers } = await this.#exchange('/openapi.json', call);
+    const { info } = document as { info?: { version?: string } };
+    const [, version] = /^meshkit-shards\/(\S+)$/.exec(String(headers.server ?? '')) ?? [];
+    return { api: info?.version ?? 'unknown', version };
+  }
+
   async diff(filter: ShardFilter, request: DiffRequest, call: BackendCall): Promise<DiffPage> {
     const { mode, from, to, cursor, limit } = request;
     const query = queryOf(filter);
@@ -88,17 +102,22 @@ export class RestBackend implements Backend {
   }
 
   /** `json`: to be posted. */
-  async #send(path: string, { bearer, signal, timeoutMs }: BackendCall, json?: string): Promise<unknown> {
+  async #send(path: string, call: BackendCall, json?: string): Promise<unknown> {
+    return (await this.#exchange(path, call, json)).document;
+  }
+
+  async #exchange(path: string, { bearer, signal, timeoutMs }: BackendCall, json?: string) {
     const headers: Record<string, string> = { accept: 'application/json', 'user-agent': this.#userAgent };
     if (bearer !== undefined) headers.authorization = `Bearer ${bearer}`;
     if (json !== undefined) headers['content-type'] = 'application/json';
-    const { status, body } = await this.#origin.send({ path, headers, body: json, signal, timeoutMs });
+    const answer = await this.#origin.send({ path, headers, body: json, signal, timeoutMs });
+    const { status, body, headers: received } = answer;
     const document = parsed(String(body));
     if (status !== 200) throw errorOfProblem(status, document, this.#origin.url);
     if (document === undefined) {
       const text = `${this.#origin.url} answered with something that is not JSON; is it a MeshKit API server?`;
       throw new ShardError('internal', text);
     }
-    return document;
+    return { document, headers: received };
   }
 }

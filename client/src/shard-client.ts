@@ -4,7 +4,7 @@ import type { ShardExplanation } from '@meshkit/shards/explain';
 import type { DiffPage, DiffRequest, HistoryPage, ShardFilter } from '@meshkit/shards/repository';
 import type { NodeView, ShardView } from '@meshkit/shards/shard-view';
 import type { Simulation, SimulationRequest } from '@meshkit/shards/simulate';
-import type { Backend, BackendCall, PageRequest, ShardListPage } from './backend.ts';
+import type { Backend, BackendCall, PageRequest, ServerInfo, ShardListPage } from './backend.ts';
 import { GrpcBackend } from './grpc-backend.ts';
 import { RestBackend } from './rest-backend.ts';
 import { ShardCache, type ShardCacheOptions } from './shard-cache.ts';
@@ -139,6 +139,11 @@ export class ShardClient {
   /** Of one namespace, or of all. */
   nodes(namespace?: string, options: CallOptions = {}): Promise<NodeView[]> {
     return this.#call(options, (call) => this.#backend.nodes(namespace, call));
+  }
+
+  /** Which program answers; needs no token. Throws `invalidArgument` over gRPC, which does not tell. */
+  about(options: CallOptions = {}): Promise<ServerInfo> {
+    return this.#call(options, (call) => this.#backend.about(call));
   }
 
   /**

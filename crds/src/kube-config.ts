@@ -26,12 +26,17 @@ export interface KubeConfigOptions {
   kubeconfig?: string;
   /** Name of a context; absent: the file's current one. */
   context?: string;
+  /** Names that stand for those of the context. */
+  cluster?: string;
+  user?: string;
   /** KUBECONFIG, HTTPS_PROXY, and what credential plugins run with. Absent: the process's own environment. */
   env?: Environment;
   /** Log in with this bearer token, and with nothing that the kubeconfig's user has. */
   token?: string;
   /** Act as this user, as `kubectl --as` does. */
   as?: string;
+  /** With `as`: the groups to act with, as `kubectl --as-group` does. */
+  asGroups?: readonly string[];
   /** `name/version`; Kubernetes takes the name as field manager of plain writes. Default `meshkit-shards`. */
   userAgent?: string;
 }
@@ -229,17 +234,22 @@ function contextOf(config: Config, options: KubeConfigOptions) {
     );
   const context = config.contexts.get(name)?.value;
   if (!context) throw invalid(config, `has no context ${name}; it has ${names(config.contexts) || 'none'}`);
-  const cluster = config.clusters.get(context.cluster ?? '');
-  if (!cluster) throw invalid(config, `has no cluster ${context.cluster ?? ''}, which context ${name} names`);
-  const user = context.user ? config.users.get(context.user) : { value: {}, folder: '.' };
-  if (!user) throw invalid(config, `has no user ${context.user}, which context ${name} names`);
+  const clusterName = options.cluster ?? context.cluster ?? '';
+  const cluster = config.clusters.get(clusterName);
+  const why = (chosen: string | undefined) => (chosen === undefined ? `, which context ${name} names` : '');
+  if (!cluster) throw invalid(config, `has no cluster ${clusterName}${why(options.cluster)}`);
+  const userName = options.user ?? context.user;
+  const user = userName ? config.users.get(userName) : { value: {}, folder: '.' };
+  if (!user) throw invalid(config, `has no user ${userName}${why(options.user)}`);
   return { context, cluster, user: asTold(user, options) };
 }
 
 /** kubectl's flags: a token stands for the whole user, because a certificate beside it would win at the server. */
-function asTold({ value, folder }: Entry<User>, { token, as }: KubeConfigOptions): Entry<User> {
+function asTold({ value, folder }: Entry<User>, { token, as, asGroups }: KubeConfigOptions): Entry<User> {
   const user: User = token === undefined ? value : { token };
-  return { value: as === undefined ? user : { ...user, as }, folder };
+  if (as === undefined) return { value: user, folder };
+  // Whoever is named on the command line is not in the groups of the one in the file.
+  return { value: { ...user, as, 'as-groups': asGroups?.slice() }, folder };
 }
 
 function clientOf(config: Config, options: KubeConfigOptions): KubeClient {

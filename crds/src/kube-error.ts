@@ -6,13 +6,20 @@ export interface CallSite {
   server: string;
 }
 
+/** One thing that is wrong with an object; `field` is a path such as `spec.shards.count`. */
+export interface StatusCause {
+  reason?: string;
+  message?: string;
+  field?: string;
+}
+
 /** Kubernetes' own account of a refusal (meta/v1 Status), as far as it is read here. */
 export interface Status {
   kind?: string;
   code?: number;
   reason?: string;
   message?: string;
-  details?: { name?: string; retryAfterSeconds?: number };
+  details?: { name?: string; retryAfterSeconds?: number; causes?: readonly StatusCause[] };
 }
 
 const CODES: Record<number, ErrorCode> = {
@@ -68,7 +75,7 @@ function parseStatus(body: string): Status {
 
 /**
  * The error of an answer other than 2xx, or of an ERROR event inside a watch. `details` has `status` (HTTP),
- * `reason` and `message` as Kubernetes gave them, and `retryAfterSeconds` where it named one.
+ * `reason`, `message` and `causes` as Kubernetes gave them, and `retryAfterSeconds` where it named one.
  */
 export function statusError(
   call: CallSite,
@@ -88,6 +95,7 @@ export function statusError(
       reason,
       message,
       server: call.server,
+      ...(body.details?.causes ? { causes: body.details.causes } : {}),
       ...(retryAfter >= 0 ? { retryAfterSeconds: retryAfter } : {}),
     },
   );

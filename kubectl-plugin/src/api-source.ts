@@ -1,17 +1,23 @@
-import type { ShardClient } from '@meshkit/client/shard-client';
 import type { ShardFilter } from '@meshkit/shards/repository';
-import type { CallLimits, ListLimits, ShardSource } from './shard-source.ts';
+import type { SimulationRequest } from '@meshkit/shards/simulate';
+import type { CallLimits, DiffRange, FollowOptions, ListLimits, ShardSource } from './shard-source.ts';
+import type { ApiClient } from './surroundings.ts';
 
 /** The MeshKit API server. */
 export class ApiSource implements ShardSource {
-  readonly #client: Pick<ShardClient, 'pages' | 'get' | 'nodes' | 'close'>;
+  readonly kind = 'api';
+  readonly server: string;
+  readonly #client: ApiClient;
 
-  constructor(client: Pick<ShardClient, 'pages' | 'get' | 'nodes' | 'close'>) {
+  constructor(server: string, client: ApiClient) {
+    this.server = server;
     this.#client = client;
   }
 
   async *pages(filter: ShardFilter, limits: ListLimits) {
-    for await (const { items } of this.#client.pages(filter, limits)) yield items;
+    for await (const { items, resumeToken, versionVector } of this.#client.pages(filter, limits)) {
+      yield { items, resumeToken, namespaces: versionVector.namespaces };
+    }
   }
 
   get(namespace: string, name: string, limits: CallLimits) {
@@ -22,7 +28,43 @@ export class ApiSource implements ShardSource {
     return this.#client.nodes(namespace, limits);
   }
 
+  watch(filter: ShardFilter, options: FollowOptions) {
+    return this.#client.watch(filter, options);
+  }
+
+  simulate(request: SimulationRequest, limits: CallLimits) {
+    return this.#client.simulate(request, limits);
+  }
+
+  explain(namespace: string, name: string, limits: CallLimits) {
+    return this.#client.explain(namespace, name, limits);
+  }
+
+  diff(filter: ShardFilter, range: DiffRange, limits: ListLimits) {
+    return paged(limits, (page) => this.#client.diff(filter, { ...range, ...page }));
+  }
+
+  history(key: { namespace: string; name: string; since?: string }, limits: ListLimits) {
+    const { namespace, name, since } = key;
+    return paged(limits, (page) => this.#client.history(namespace, name, { since, ...page }));
+  }
+
   close() {
     return this.#client.close();
   }
+}
+
+/** One page after the other, until there are no more or enough. */
+async function* paged<Page extends { items: readonly unknown[]; next?: string }>(
+  { pageSize, limit = Number.POSITIVE_INFINITY, ...call }: ListLimits,
+  ask: (page: CallLimits & { pageSize: number; cursor?: string }) => Promise<Page>,
+): AsyncGenerator<Page, void> {
+  let cursor: string | undefined;
+  let left = limit;
+  do {
+    const page = await ask({ ...call, pageSize: Math.min(pageSize, left), cursor });
+    yield page;
+    left -= page.items.length;
+    cursor = page.next;
+  } while (cursor !== undefined && left > 0);
 }

@@ -1,16 +1,22 @@
+import { GROUP } from '@meshkit/shards/records';
 import type { NodeView, ShardView } from '@meshkit/shards/shard-view';
 import { age } from './age.ts';
 import type { Column, Style } from './table.ts';
 
-const NONE = '-';
+export const NONE = '-';
 
-const PHASE_STYLES: Partial<Record<ShardView['phase'], Style>> = {
+export const PHASE_STYLES: Partial<Record<ShardView['phase'], Style>> = {
   Pending: 'yellow',
   Draining: 'yellow',
   Paused: 'dim',
   Disabled: 'dim',
   Lost: 'red',
 };
+
+/** `KIND/NAME`, as kubectl prints for `-o name`. */
+export function shardName({ name }: { name: string }): string {
+  return `shardassignment.${GROUP}/${name}`;
+}
 
 /** `now`: milliseconds since the Unix epoch. */
 export function shardColumns(o: { allNamespaces: boolean; wide: boolean; now: number }): Column<ShardView>[] {
@@ -36,7 +42,7 @@ export function shardColumns(o: { allNamespaces: boolean; wide: boolean; now: nu
 }
 
 /** Where a draining shard goes: to a node, or to nobody when it is being retired. */
-function moveOf({ move }: ShardView): string {
+export function moveOf({ move }: ShardView): string {
   return move === undefined ? NONE : (move.to ?? 'nobody');
 }
 

@@ -2,10 +2,9 @@ import type { KubeConfigOptions, KubeContext } from '@meshkit/crds/kube-config';
 import { ShardError } from '@meshkit/shards/errors';
 import { GROUP } from '@meshkit/shards/records';
 import { ApiSource } from './api-source.ts';
-import { DirectSource } from './direct-source.ts';
 import { FallbackSource } from './fallback-source.ts';
 import type { ShardSource } from './shard-source.ts';
-import type { Surroundings } from './surroundings.ts';
+import type { Kube, Surroundings } from './surroundings.ts';
 
 export const MODES = ['auto', 'api', 'direct'] as const;
 type Mode = (typeof MODES)[number];
@@ -19,7 +18,10 @@ export interface ConnectionFlags {
   token?: string;
   kubeconfig?: string;
   context?: string;
+  cluster?: string;
+  user?: string;
   as?: string;
+  asGroup?: string[];
   verbose?: boolean;
 }
 
@@ -27,6 +29,14 @@ export interface Connection {
   source: ShardSource;
   /** Of the kubeconfig's context, `default` without one. */
   namespace: string;
+}
+
+/** The API server to ask, and as whom. */
+export interface Api {
+  server: string;
+  token: string;
+  ca?: string;
+  insecureSkipTlsVerify?: boolean;
 }
 
 /** In a kubeconfig: `clusters[].cluster.extensions[]` of this name, with `{server, certificateAuthorityData?}`. */
@@ -40,25 +50,27 @@ const USER_AGENT = 'kubectl-mesh';
  */
 export async function connect(flags: ConnectionFlags, around: Surroundings): Promise<Connection> {
   const { mode, verbose } = flags;
-  if (mode === 'api' && flags.as !== undefined) {
-    throw usage('--as works with --mode direct: the API server believes nobody who says to be somebody else');
-  }
+  refuseImpersonation(flags);
   const note = async (text: string) => around.stderr.write(`note: ${text}\n`);
-  const context = loadContext(flags, around);
+  const context = await loadContext(flags, around);
   const namespace = context?.namespace ?? 'default';
-  const direct = (): ShardSource => new DirectSource(around.connectKube(kubeOptions(flags, around)), note);
-  if (mode === 'direct' || flags.as !== undefined) return { source: direct(), namespace };
+  const direct = async (): Promise<ShardSource> => {
+    const { DirectSource } = await import('./direct-source.ts');
+    const { clock, random } = around;
+    return new DirectSource(await connectKube(flags, around), { note, clock, random });
+  };
+  if (mode === 'direct' || flags.as !== undefined) return { source: await direct(), namespace };
 
   const api = await apiOf(flags, context, around);
-  if (api.missing) {
-    if (mode === 'api') throw api.missing;
+  if (api instanceof ShardError) {
+    if (mode === 'api') throw api;
     // Without an API server, direct is the ordinary way and needs no words; without a token it is a surprise.
-    if (verbose || api.missing.code === 'unauthenticated') {
-      await note(`reading from Kubernetes itself (--mode direct): ${api.missing.message}`);
+    if (verbose || api.code === 'unauthenticated') {
+      await note(`reading from Kubernetes itself (--mode direct): ${api.message}`);
     }
-    return { source: direct(), namespace };
+    return { source: await direct(), namespace };
   }
-  const source = new ApiSource(around.connectApi({ ...api, userAgent: USER_AGENT }));
+  const source = new ApiSource(api.server, await connectApi(api, around));
   if (mode === 'api') return { source, namespace };
   const refused = async () => {
     await note(`${api.server} refuses connections; reading from Kubernetes itself (--mode direct)`);
@@ -67,16 +79,41 @@ export async function connect(flags: ConnectionFlags, around: Surroundings): Pro
   return { source: new FallbackSource(source, refused), namespace };
 }
 
+export function connectApi(api: Api, around: Surroundings) {
+  return around.connectApi({ ...api, userAgent: USER_AGENT, clock: around.clock, random: around.random });
+}
+
+/** Kubernetes, as the kubeconfig's user. */
+export function connectKube(flags: ConnectionFlags, around: Surroundings): Promise<Kube> {
+  refuseImpersonation(flags);
+  return around.connectKube(kubeOptions(flags, around));
+}
+
+/** The API server that would be asked, or why none can be. */
+export async function findApi(flags: ConnectionFlags, around: Surroundings): Promise<Api | ShardError> {
+  return apiOf(flags, await loadContext(flags, around), around);
+}
+
+function refuseImpersonation({ mode, as, asGroup }: ConnectionFlags): void {
+  if (mode === 'api' && as !== undefined) {
+    throw usage('--as works with --mode direct: the API server believes nobody who says to be somebody else');
+  }
+  if (asGroup !== undefined && as === undefined) throw usage('--as-group needs --as');
+}
+
 /** A token that is meant for the API server never goes to Kubernetes, unless direct mode was asked for. */
 function kubeOptions(
-  { mode, token, as, kubeconfig, context }: ConnectionFlags,
+  { mode, token, as, asGroup, kubeconfig, context, cluster, user }: ConnectionFlags,
   { env }: Surroundings,
 ): KubeConfigOptions {
   return {
     kubeconfig,
     context,
+    cluster,
+    user,
     env,
     as,
+    asGroups: asGroup,
     token: mode === 'direct' ? token : undefined,
     userAgent: USER_AGENT,
   };
@@ -88,39 +125,33 @@ interface Extension {
 }
 
 /** Who names server and token needs no kubeconfig, so an unusable one that was not asked for is no obstacle. */
-function loadContext(flags: ConnectionFlags, around: Surroundings): KubeContext | undefined {
-  const { kubeconfig, context, mode, token } = flags;
+async function loadContext(flags: ConnectionFlags, around: Surroundings): Promise<KubeContext | undefined> {
+  const { kubeconfig, context, cluster, user, mode, token } = flags;
   const server = flags.server || around.env.MESHKIT_SERVER;
   const optional = mode !== 'direct' && server && token !== undefined && !kubeconfig && !context;
   try {
-    return around.loadContext({ kubeconfig, context, env: around.env });
+    return await around.loadContext({ kubeconfig, context, cluster, user, env: around.env });
   } catch (error) {
     if (optional && error instanceof ShardError) return undefined;
     throw error;
   }
 }
 
-type Api =
-  | { missing: ShardError }
-  | { missing?: undefined; server: string; token: string; ca?: string; insecureSkipTlsVerify?: boolean };
-
 async function apiOf(
   flags: ConnectionFlags,
   context: KubeContext | undefined,
   around: Surroundings,
-): Promise<Api> {
+): Promise<Api | ShardError> {
   const extension = (context?.extensions.get(EXTENSION) ?? {}) as Extension;
   const server = flags.server || around.env.MESHKIT_SERVER || extension.server;
   if (!server) {
     const where = `give --server, set MESHKIT_SERVER, or put an extension ${EXTENSION} into the kubeconfig's cluster`;
-    return { missing: new ShardError('invalidArgument', `no API server is configured: ${where}`) };
+    return new ShardError('invalidArgument', `no API server is configured: ${where}`);
   }
   const token = flags.token ?? (await bearerToken(context));
   if (token === undefined) {
     const how = 'give --token, e.g. --token "$(kubectl create token NAME --audience meshkit-shards)"';
-    return {
-      missing: new ShardError('unauthenticated', `the kubeconfig's user has no token for ${server}: ${how}`),
-    };
+    return new ShardError('unauthenticated', `the kubeconfig's user has no token for ${server}: ${how}`);
   }
   const ca =
     flags.certificateAuthority === undefined
@@ -145,7 +176,7 @@ async function bearerToken(context: KubeContext | undefined): Promise<string | u
 
 async function readAuthority(path: string, around: Surroundings): Promise<string> {
   try {
-    return await around.readFile(path);
+    return await around.files.read(path);
   } catch (error) {
     const why = error instanceof Error ? error.message : String(error);
     throw usage(`--certificate-authority ${path}: ${why}`);

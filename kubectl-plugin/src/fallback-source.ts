@@ -1,6 +1,8 @@
+import type { WatchEvent } from '@meshkit/client/shard-tracker';
 import { ShardError } from '@meshkit/shards/errors';
 import type { ShardFilter } from '@meshkit/shards/repository';
-import type { CallLimits, ListLimits, ShardSource } from './shard-source.ts';
+import type { SimulationRequest } from '@meshkit/shards/simulate';
+import type { CallLimits, DiffRange, FollowOptions, ListLimits, ShardSource } from './shard-source.ts';
 
 /**
  * The first source until it turns out that nobody listens there, then the second. A server that answers, be it with
@@ -9,23 +11,28 @@ import type { CallLimits, ListLimits, ShardSource } from './shard-source.ts';
 export class FallbackSource implements ShardSource {
   #current: ShardSource;
   #second: (() => Promise<ShardSource>) | undefined;
+  #switching: Promise<ShardSource> | undefined;
+  #refusal: ShardSource['refusal'];
 
   constructor(first: ShardSource, second: () => Promise<ShardSource>) {
     this.#current = first;
     this.#second = second;
   }
 
-  async *pages(filter: ShardFilter, limits: ListLimits) {
-    let begun = false;
-    try {
-      for await (const page of this.#current.pages(filter, limits)) {
-        begun = true;
-        yield page;
-      }
-    } catch (error) {
-      if (begun) throw error;
-      yield* (await this.#next(error)).pages(filter, limits);
-    }
+  get kind() {
+    return this.#current.kind;
+  }
+
+  get server() {
+    return this.#current.server;
+  }
+
+  get refusal() {
+    return this.#refusal;
+  }
+
+  pages(filter: ShardFilter, limits: ListLimits) {
+    return this.#pages((source) => source.pages(filter, limits));
   }
 
   get(namespace: string, name: string, limits: CallLimits) {
@@ -36,8 +43,59 @@ export class FallbackSource implements ShardSource {
     return this.#attempt((source) => source.nodes(namespace, limits));
   }
 
+  /** A watch tries again by itself, so here it is ended when its very first connection is refused. */
+  async *watch(filter: ShardFilter, options: FollowOptions): AsyncGenerator<WatchEvent, void> {
+    const { signal, onDisconnect } = options;
+    const given = new AbortController();
+    let begun = false;
+    const first = this.#current.watch(filter, {
+      ...options,
+      signal: AbortSignal.any([signal, given.signal]),
+      onDisconnect: (error, retryInMs) => {
+        if (!begun && isRefused(error) && this.#second) given.abort(error);
+        else onDisconnect?.(error, retryInMs);
+      },
+    });
+    for await (const event of first) {
+      begun = true;
+      yield event;
+    }
+    if (given.signal.aborted && !signal.aborted) {
+      yield* (await this.#next(given.signal.reason)).watch(filter, options);
+    }
+  }
+
+  simulate(request: SimulationRequest, limits: CallLimits) {
+    return this.#attempt((source) => source.simulate(request, limits));
+  }
+
+  explain(namespace: string, name: string, limits: CallLimits) {
+    return this.#attempt((source) => source.explain(namespace, name, limits));
+  }
+
+  diff(filter: ShardFilter, range: DiffRange, limits: ListLimits) {
+    return this.#pages((source) => source.diff(filter, range, limits));
+  }
+
+  history(key: { namespace: string; name: string; since?: string }, limits: ListLimits) {
+    return this.#pages((source) => source.history(key, limits));
+  }
+
   close() {
     return this.#current.close();
+  }
+
+  async *#pages<Page>(ask: (source: ShardSource) => AsyncIterable<Page>): AsyncGenerator<Page, void> {
+    let begun = false;
+    try {
+      for await (const page of ask(this.#current)) {
+        begun = true;
+        yield page;
+      }
+    } catch (error) {
+      if (begun) throw error;
+      yield* ask(await this.#next(error));
+    }
   }
 
   async #attempt<T>(ask: (source: ShardSource) => Promise<T>): Promise<T> {
@@ -49,12 +107,25 @@ export class FallbackSource implements ShardSource {
   }
 
   async #next(error: unknown): Promise<ShardSource> {
-    const refused = error instanceof ShardError && error.details.reason === 'ECONNREFUSED';
-    if (!refused || !this.#second) throw error;
-    const second = await this.#second();
+    if (!isRefused(error)) throw error;
+    // Requests that were under way together are refused together.
+    this.#switching ??= this.#switch(error);
+    return this.#switching;
+  }
+
+  async #switch(error: ShardError): Promise<ShardSource> {
+    const begin = this.#second;
+    if (!begin) throw error;
     this.#second = undefined;
-    await this.#current.close();
+    const second = await begin();
+    const first = this.#current;
+    this.#refusal = { server: first.server, error };
     this.#current = second;
+    await first.close();
     return second;
   }
+}
+
+function isRefused(error: unknown): error is ShardError {
+  return error instanceof ShardError && error.details.reason === 'ECONNREFUSED';
 }

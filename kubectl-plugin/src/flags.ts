@@ -3,9 +3,9 @@ import { PHASES, parseShardFilter } from '@meshkit/shards/filter';
 import type { ShardFilter } from '@meshkit/shards/repository';
 import { type Command, InvalidArgumentError, Option } from 'commander';
 import { type ConnectionFlags, MODES } from './connection.ts';
-import { FORMATS, type Format } from './print.ts';
+import { FORMATS, type Format } from './format.ts';
 
-/** The flags that every verb understands; not every verb heeds all of them. */
+/** The flags of every verb, as they were given. */
 export interface Flags extends ConnectionFlags {
   namespace?: string;
   allNamespaces?: boolean;
@@ -18,71 +18,114 @@ export interface Flags extends ConnectionFlags {
   json?: boolean;
   table?: boolean;
   headers: boolean;
+  watch?: boolean;
   pageSize: number;
   limit?: number;
   /** Milliseconds. */
   requestTimeout: number;
 }
 
+/**
+ * Every verb has the same flags. Those that have nothing to say to a verb are left out of its help, and refused by name
+ * rather than passed over.
+ */
+export const FLAG_GROUPS = {
+  namespace: ['-n, --namespace <name>'],
+  allNamespaces: ['-A, --all-namespaces'],
+  filters: ['--owner <node>', '--status <phase>', '--set <name>', '--zone <zone>', '--search <text>'],
+  set: ['--set <name>'],
+  pages: ['--page-size <n>'],
+  limit: ['--limit <n>'],
+  watch: ['-w, --watch'],
+} as const;
+export type FlagGroup = keyof typeof FLAG_GROUPS;
+
 const several = (value: string, before: string[] = []): string[] => [...before, value];
 
-export function withFilters(command: Command): Command {
-  return command
-    .optionsGroup('Which shards:')
-    .option('-n, --namespace <name>', "this namespace (default: the kubeconfig context's)")
-    .option('-A, --all-namespaces', 'all namespaces')
-    .option('--owner <node>', 'only shards of this node; repeat it or use commas', several)
-    .option(
+function selectionOptions(): Option[] {
+  return [
+    new Option('-n, --namespace <name>', "this namespace (default: the kubeconfig context's)"),
+    new Option('-A, --all-namespaces', 'all namespaces'),
+    new Option('--owner <node>', 'only shards of this node; repeat it or use commas').argParser(several),
+    new Option(
       '--status <phase>',
       `only shards in this phase (${PHASES.join(', ')}); repeat it or use commas`,
+    ).argParser(several),
+    new Option('--set <name>', 'only shards of this ShardSet'),
+    new Option('--zone <zone>', 'only shards that ask for this zone; repeat it or use commas').argParser(
       several,
-    )
-    .option('--set <name>', 'only shards of this ShardSet')
-    .option('--zone <zone>', 'only shards that ask for this zone; repeat it or use commas', several)
-    .option('--search <text>', 'only shards whose id contains this text')
-    .option('--page-size <n>', 'shards per request, at most 1000', count, 1_000)
-    .option('--limit <n>', 'stop after this many', count);
+    ),
+    new Option('--search <text>', 'only shards whose id contains this text'),
+    new Option('-w, --watch', 'then go on and print what changes'),
+    new Option('--page-size <n>', 'records per request, at most 1000').argParser(count).default(1_000),
+    new Option('--limit <n>', 'stop after this many').argParser(count),
+  ];
 }
 
-export function withNamespace(command: Command): Command {
-  return command.option('-n, --namespace <name>', "this namespace (default: the kubeconfig context's)");
+function outputOptions(formats: readonly Format[]): Option[] {
+  return [
+    new Option('-o, --output <format>', 'how to print').choices([...formats]).default('table'),
+    new Option('--json', 'short for -o json'),
+    new Option('--table', 'short for -o table'),
+    new Option('--no-headers', 'no header line'),
+  ];
 }
 
-export function withOutput(command: Command): Command {
-  return command
-    .optionsGroup('Output:')
-    .addOption(
-      new Option('-o, --output <format>', 'how to print').choices(FORMATS).default('table').conflicts([]),
-    )
-    .option('--json', 'short for -o json')
-    .option('--table', 'short for -o table')
-    .option('--no-headers', 'no header line');
-}
-
-export function withConnection(command: Command): Command {
-  return command
-    .optionsGroup('Connection:')
-    .option('--server <url>', 'the MeshKit API server (default: MESHKIT_SERVER, or what the kubeconfig says)')
-    .option('--certificate-authority <file>', "PEM of the authority that signed the API server's certificate")
-    .option(
+function connectionOptions(): Option[] {
+  return [
+    new Option(
+      '--server <url>',
+      'the MeshKit API server (default: MESHKIT_SERVER, or what the kubeconfig says)',
+    ),
+    new Option(
+      '--certificate-authority <file>',
+      "PEM of the authority that signed the API server's certificate",
+    ),
+    new Option(
       '--insecure-skip-tls-verify',
       "do not check the API server's certificate (it gets your token: unsafe)",
-    )
-    .option('--token <token>', "bearer token for the API server (default: the kubeconfig user's)")
-    .addOption(
-      new Option('--mode <mode>', 'api: the API server; direct: Kubernetes itself; auto: api if it is there')
-        .choices(MODES)
-        .default('auto'),
-    )
-    .option('--kubeconfig <file>', 'as for kubectl')
-    .option('--context <name>', 'as for kubectl')
-    .option('--as <user>', 'act as this user (direct mode only)')
-    .addOption(
-      new Option('--request-timeout <duration>', 'for each request')
-        .argParser(duration)
-        .default(10_000, '10s'),
-    )
-    .option('-v, --verbose', 'say on stderr what is being done');
+    ),
+    new Option('--token <token>', "bearer token for the API server (default: the kubeconfig user's)"),
+    new Option('--mode <mode>', 'api: the API server; direct: Kubernetes itself; auto: api if it is there')
+      .choices(MODES)
+      .default('auto'),
+    new Option('--kubeconfig <file>', 'as for kubectl'),
+    new Option('--context <name>', 'as for kubectl'),
+    new Option('--cluster <name>', 'as for kubectl'),
+    new Option('--user <name>', 'as for kubectl'),
+    new Option('--as <user>', 'act as this user (direct mode only)'),
+    new Option('--as-group <group>', 'act as this group too, with --as; repeat it').argParser(several),
+    new Option('--request-timeout <duration>', 'for each request').argParser(duration).default(10_000, '10s'),
+    new Option('-v, --verbose', 'say on stderr what is being done'),
+  ];
+}
+
+/** Gives a verb its flags; `heeds` are the groups that mean something to it. */
+export function withFlags(
+  command: Command,
+  heeds: readonly FlagGroup[],
+  formats: readonly Format[] = FORMATS,
+): Command {
+  const shown = new Set(heeds.flatMap((group): readonly string[] => FLAG_GROUPS[group]));
+  const groups: [string, Option[]][] = [
+    ['Which shards:', selectionOptions()],
+    ['Output:', outputOptions(formats)],
+    ['Connection:', connectionOptions()],
+  ];
+  const refused: Option[] = [];
+  for (const [heading, options] of groups) {
+    for (const option of options) {
+      option.helpGroup(heading);
+      if (heading === 'Which shards:' && !shown.has(option.flags)) refused.push(option.hideHelp());
+      command.addOption(option);
+    }
+  }
+  return command.hook('preAction', () => {
+    for (const option of refused) {
+      if (command.getOptionValueSource(option.attributeName()) !== 'cli') continue;
+      throw new ShardError('invalidArgument', `${option.long} means nothing to ${command.name()}`);
+    }
+  });
 }
 
 /** `--json` and `--table` are short forms; two different wishes are a mistake. */
@@ -98,11 +141,19 @@ export function formatOf({ output = 'table', json, table }: Flags): Format {
   return ([...wishes][0] ?? 'table') as Format;
 }
 
-/** The filter of the flags; `fallback` is the namespace when neither -n nor -A is given. */
+/** Undefined: all. `fallback` is the namespace when neither -n nor -A is given. */
+export function namespaceOf(flags: Flags, fallback: string): string | undefined {
+  if (flags.allNamespaces && flags.namespace !== undefined) {
+    throw new ShardError('invalidArgument', 'choose one of -n and -A');
+  }
+  return flags.allNamespaces ? undefined : (flags.namespace ?? fallback);
+}
+
+/** The filter of the flags. */
 export function filterOf(flags: Flags, fallback: string): ShardFilter {
   try {
     return parseShardFilter({
-      namespace: flags.allNamespaces ? undefined : (flags.namespace ?? fallback),
+      namespace: namespaceOf(flags, fallback),
       shardSet: flags.set,
       owner: flags.owner,
       status: flags.status,
@@ -128,7 +179,7 @@ function inFlags(error: unknown): unknown {
   );
 }
 
-function count(text: string): number {
+export function count(text: string): number {
   if (/^[1-9]\d{0,8}$/.test(text)) return Number(text);
   throw new InvalidArgumentError('a whole number from 1');
 }

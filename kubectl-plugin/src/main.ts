@@ -1,8 +1,6 @@
-import { readFile } from 'node:fs/promises';
-import { basename } from 'node:path';
-import { ShardClient } from '@meshkit/client/shard-client';
+import { readdir, readFile } from 'node:fs/promises';
+import { basename, join } from 'node:path';
 import { systemClock } from '@meshkit/crds/clock';
-import { loadKube, loadKubeContext } from '@meshkit/crds/kube-config';
 import { run } from './program.ts';
 import type { Output } from './surroundings.ts';
 
@@ -28,6 +26,25 @@ function outputOf(stream: NodeJS.WriteStream): Output {
   };
 }
 
+async function below(path: string): Promise<string[] | undefined> {
+  try {
+    const entries = await readdir(path, { recursive: true, withFileTypes: true });
+    return entries
+      .filter((entry) => entry.isFile())
+      .map((entry) => join(entry.parentPath, entry.name))
+      .sort();
+  } catch (error) {
+    if ((error as NodeJS.ErrnoException).code === 'ENOTDIR') return undefined;
+    throw error;
+  }
+}
+
+async function stdin(): Promise<string> {
+  const chunks: Buffer[] = [];
+  for await (const chunk of process.stdin) chunks.push(chunk as Buffer);
+  return Buffer.concat(chunks).toString();
+}
+
 process.exitCode = await run(
   basename(process.env.MESHKIT_CALLED_AS ?? 'kubectl-mesh'),
   process.argv.slice(2),
@@ -36,10 +53,11 @@ process.exitCode = await run(
     stderr: outputOf(process.stderr),
     env: process.env,
     clock: systemClock,
+    random: Math.random,
     signal: interrupted.signal,
-    readFile: (path) => readFile(path, 'utf8'),
-    connectApi: (options) => new ShardClient(options),
-    connectKube: loadKube,
-    loadContext: loadKubeContext,
+    files: { read: (path) => readFile(path, 'utf8'), below, stdin },
+    connectApi: async (options) => new (await import('@meshkit/client/shard-client')).ShardClient(options),
+    connectKube: async (options) => (await import('@meshkit/crds/kube-config')).loadKube(options),
+    loadContext: async (options) => (await import('@meshkit/crds/kube-config')).loadKubeContext(options),
   },
 );

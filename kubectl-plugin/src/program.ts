@@ -1,39 +1,58 @@
 import { ERRORS, ShardError } from '@meshkit/shards/errors';
-import { Command, CommanderError } from 'commander';
+import { Argument, Command, CommanderError } from 'commander';
 import manifest from '../package.json' with { type: 'json' };
-import { type Flags, withConnection, withFilters, withNamespace, withOutput } from './flags.ts';
+import { complaint } from './complaint.ts';
+import { type Flags, formatOf, withFlags } from './flags.ts';
+import { SHELLS, type Shell, shellScript } from './shell-script.ts';
 import type { Surroundings } from './surroundings.ts';
-import { getShard, listNodes, listShards } from './verbs.ts';
+import type { Verb } from './verb.ts';
+import { VERBS } from './verbs.ts';
 
 /** Ctrl-C, as shells expect it: 128 + SIGINT. */
 const INTERRUPTED = 130;
 const USAGE = 2;
+/** The name by which kubectl asks a plugin named `kubectl-mesh` for completions. */
+const COMPLETER = 'kubectl_complete-mesh';
 
 /**
- * Runs one command and returns the exit code: 0 ok, 2 usage or validation, 3 authentication or scope, 4 not found,
- * 5 conflict, 6 unreachable or timeout, 130 interrupted; see docs/cli.md. `calledAs`: the file's name, kubectl-mesh or omnirelay.
+ * Runs one command and returns the exit code, see docs/cli.md. `calledAs`: the file's name, `kubectl-mesh`, `omnirelay`, or
+ * `kubectl_complete-mesh`, by which kubectl asks for completions.
  */
 export async function run(calledAs: string, argv: readonly string[], around: Surroundings): Promise<number> {
+  const asks = calledAs === COMPLETER ? argv : argv[0] === '__complete' ? argv.slice(1) : undefined;
+  if (asks) {
+    const { complete } = await import('./completion.ts');
+    await complete(calledAs, asks, around);
+    return 0;
+  }
   const texts: Promise<void>[] = [];
-  const program = build(calledAs, around, (output, text) => texts.push(output.write(text)));
+  const outcome = { code: 0 };
+  const program = build(calledAs, around, {
+    say: (output, text) => texts.push(output.write(text)),
+    done: (code) => {
+      outcome.code = code;
+    },
+  });
   try {
     await program.parseAsync(argv, { from: 'user' });
-    return 0;
+    return around.signal.aborted ? INTERRUPTED : outcome.code;
   } catch (error) {
     if (around.signal.aborted) return INTERRUPTED;
     if (error instanceof CommanderError) return error.exitCode === 0 ? 0 : USAGE;
-    await around.stderr.write(describe(error, around.env.MESHKIT_DEBUG !== undefined));
+    await around.stderr.write(complaint(error, around.env.MESHKIT_DEBUG !== undefined));
     return error instanceof ShardError ? ERRORS[error.code].exit : ERRORS.internal.exit;
   } finally {
     await Promise.all(texts);
   }
 }
 
-function build(
-  calledAs: string,
-  around: Surroundings,
-  say: (output: Surroundings['stdout'], text: string) => void,
-): Command {
+interface Outlet {
+  say: (output: Surroundings['stdout'], text: string) => void;
+  done: (code: number) => void;
+}
+
+/** The whole command line; also what completion and docs are made from. */
+export function build(calledAs: string, around: Surroundings, { say, done }: Outlet): Command {
   const { stdout, stderr } = around;
   const root = new Command(calledAs === 'omnirelay' ? 'omnirelay' : 'kubectl mesh');
   // Before the first subcommand: they inherit it when they are made.
@@ -48,38 +67,58 @@ function build(
   root.description('Who owns which shard, and why.').version(manifest.version, '--version');
   const mesh = calledAs === 'omnirelay' ? root.command('mesh').description('MeshKit') : root;
   const shards = mesh.command('shards').description('shards of a mesh: owners, moves, nodes');
-  verb(shards, 'list', 'list shards with their owners')
-    .alias('ls')
-    .action((flags: Flags) => listShards(flags, around));
-  verb(shards, 'get', 'show one shard', { filters: false })
-    .argument('<name>', 'SHARDSET.SHARDID, such as orders.0042')
-    .action((name: string, flags: Flags) => getShard(name, flags, around));
-  verb(shards, 'nodes', 'list mesh nodes with the number of their shards', { filters: false })
-    .option('-A, --all-namespaces', 'all namespaces')
-    .action((flags: Flags) => listNodes(flags, around));
-  shards
-    .command('version')
-    .description('print the version of this program')
-    .action(() => around.stdout.write(`${manifest.version}\n`));
+  for (const verb of VERBS) addVerb(shards, verb as Verb, around, done);
+  if (calledAs === 'omnirelay') addCompletion(root, around);
   return root;
 }
 
-function verb(parent: Command, name: string, description: string, { filters = true } = {}): Command {
-  const command = parent.command(name).description(description);
-  return withConnection(withOutput(filters ? withFilters(command) : withNamespace(command)));
+function addVerb(shards: Command, verb: Verb, around: Surroundings, done: Outlet['done']): void {
+  const { words, alias, summary, more, heeds, formats, examples, load } = verb;
+  const [name = '', sub] = words.split(' ');
+  const parent = sub === undefined ? shards : groupOf(shards, name);
+  const command = parent
+    .command(sub ?? name)
+    .description(more === undefined ? summary : `${summary}\n\n${more}`);
+  command.summary(summary);
+  if (alias !== undefined) command.alias(alias);
+  for (const [argument, description, choices] of verb.arguments ?? []) {
+    const described = new Argument(argument, description);
+    command.addArgument(choices === undefined ? described : described.choices([...choices]));
+  }
+  for (const option of verb.options?.() ?? []) {
+    option.helpGroup(`Of ${words}:`);
+    command.addOption(option);
+  }
+  withFlags(command, heeds, formats);
+  const program = programName(command);
+  const lines = examples.map(([line, purpose]) => `  ${program} ${line}\n      ${purpose}`);
+  command.addHelpText('after', `\nExamples:\n${lines.join('\n')}`);
+  command.action(async (...given: unknown[]) => {
+    const names = given.slice(0, -2) as string[];
+    const flags = given.at(-2) as Flags;
+    const format = formatOf(flags);
+    const work = await load();
+    done(await work({ flags, format, around, program }, ...names));
+  });
 }
 
-/** What is wrong, and for a missing scope the two commands on lines of their own, ready to be copied. */
-function describe(error: unknown, debug: boolean): string {
-  if (!(error instanceof ShardError)) {
-    const text = error instanceof Error ? (debug ? error.stack : error.message) : String(error);
-    return `error: ${text} (this is a mistake in the program; MESHKIT_DEBUG=1 shows where)\n`;
-  }
-  const { scope, user, namespace, check, grant } = error.details;
-  if (error.code !== 'scopeMissing' || typeof check !== 'string') return `error: ${error.message}\n`;
-  const where = namespace === '' ? 'all namespaces' : `namespace ${namespace}`;
-  const lines = [`error: missing scope ${scope} in ${where} for user ${user}`];
-  if (namespace === '') lines.push('  narrow it:    -n NAMESPACE, one that you may read');
-  lines.push(`  check it:     ${check}`, `  grant it:     ${grant}`);
-  return `${lines.join('\n')}\n`;
+/** kubectl has its own `completion`, which asks us. */
+function addCompletion(root: Command, { stdout }: Surroundings): void {
+  root
+    .command('completion')
+    .description('print a script by which a shell completes this program')
+    .addArgument(new Argument('<shell>').choices(SHELLS))
+    .action((shell: Shell) => stdout.write(shellScript(shell, root.name())));
+}
+
+function groupOf(shards: Command, name: string): Command {
+  const known = shards.commands.find((command) => command.name() === name);
+  return known ?? shards.command(name).description('who you are, and what you may do');
+}
+
+/** `kubectl mesh shards`, as it was called. */
+function programName(command: Command): string {
+  const names: string[] = [];
+  for (let at: Command | null = command.parent; at; at = at.parent) names.unshift(at.name());
+  return names.filter((name) => name !== 'auth').join(' ');
 }

@@ -12,16 +12,38 @@ export interface Output {
   color: boolean;
 }
 
+/** What the program needs of the API server's client. */
+export type ApiClient = Pick<
+  ShardClient,
+  'pages' | 'get' | 'nodes' | 'watch' | 'simulate' | 'explain' | 'diff' | 'history' | 'about' | 'close'
+>;
+/** What the program needs of a client for Kubernetes. */
+export type Kube = Pick<
+  KubeClient,
+  'server' | 'namespace' | 'get' | 'list' | 'listAll' | 'watch' | 'raw' | 'close'
+>;
+
 /** Everything that the program touches outside itself, so that a test can stand in for it. */
 export interface Surroundings {
   stdout: Output;
   stderr: Output;
   env: Readonly<Record<string, string | undefined>>;
   clock: Clock;
+  /** In [0, 1), for jitter. */
+  random: () => number;
   /** Aborted by Ctrl-C. */
   signal: AbortSignal;
-  readFile(path: string): Promise<string>;
-  connectApi(options: ShardClientOptions): Pick<ShardClient, 'pages' | 'get' | 'nodes' | 'close'>;
-  connectKube(options: KubeConfigOptions): Pick<KubeClient, 'get' | 'listAll' | 'namespace' | 'close'>;
-  loadContext(options: KubeConfigOptions): KubeContext | undefined;
+  files: Files;
+  /** Loaded when they are needed: a program that starts fast leaves out what one run does not use. */
+  connectApi(options: ShardClientOptions): Promise<ApiClient>;
+  connectKube(options: KubeConfigOptions): Promise<Kube>;
+  loadContext(options: KubeConfigOptions): Promise<KubeContext | undefined>;
+}
+
+export interface Files {
+  read(path: string): Promise<string>;
+  /** Files below a folder, sorted; undefined when the path is a file. Rejects when there is neither. */
+  below(path: string): Promise<string[] | undefined>;
+  /** All of standard input. */
+  stdin(): Promise<string>;
 }

@@ -4,6 +4,8 @@ export type Style = Parameters<typeof styleText>[0];
 
 export interface Column<Row> {
   header: string;
+  /** Characters that it has at least: where rows come one by one, so that most of them fit. */
+  least?: number;
   /** Never empty, so that `awk` counts right. */
   cell(row: Row): string;
   style?(row: Row): Style | undefined;
@@ -37,7 +39,7 @@ export class Table<Row> {
     if (first) this.#fit(rows);
     const cells = rows.map((row) => this.#columns.map((column) => column.cell(row)));
     if (first && this.#options.headers) cells.unshift(this.#columns.map(({ header }) => header));
-    const widths = widthsOf(cells, this.#widths ?? this.#columns.map(() => 0));
+    const widths = widthsOf(cells, this.#widths ?? this.#columns.map(({ least = 0 }) => least));
     this.#widths = widths;
     const offset = cells.length - rows.length;
     return cells.map((line, at) => `${this.#line(line, widths, rows[at - offset])}\n`).join('');

@@ -3,6 +3,7 @@ import type { Log } from '@meshkit/crds/log';
 import { LEASES, type Lease } from '@meshkit/crds/resource';
 import type { Clock } from '@meshkit/shards/clock';
 import { ShardError } from '@meshkit/shards/errors';
+import { VERSION_ANNOTATION } from '@meshkit/shards/records';
 import { microTime } from './micro-time.ts';
 
 export interface LeaderLeaseOptions {
@@ -11,6 +12,8 @@ export interface LeaderLeaseOptions {
   name: string;
   /** Unique to this process. */
   identity: string;
+  /** Written on the Lease, so that people see what leads. */
+  version?: string;
   /** Whole seconds. A standby takes over this long after it last saw the Lease change. */
   durationMs: number;
   /** How often the leader renews and a standby looks. Default: a fifth of the duration, at most 2 s. */
@@ -193,14 +196,18 @@ export class LeaderLease {
   }
 
   #record(previous: Lease | undefined): Lease {
-    const { namespace, name, identity, durationMs, clock } = this.#options;
+    const { namespace, name, identity, version, durationMs, clock } = this.#options;
+    const annotations = { ...previous?.metadata.annotations };
+    if (version !== undefined) annotations[VERSION_ANNOTATION] = version;
     const now = microTime(clock.now());
     const mine = previous?.spec?.holderIdentity === identity;
     const transitions = previous?.spec?.leaseTransitions ?? 0;
     return {
       apiVersion: 'coordination.k8s.io/v1',
       kind: 'Lease',
-      metadata: previous ? { ...previous.metadata, managedFields: undefined } : { namespace, name },
+      metadata: previous
+        ? { ...previous.metadata, annotations, managedFields: undefined }
+        : { namespace, name, annotations },
       spec: {
         holderIdentity: identity,
         leaseDurationSeconds: Math.ceil(durationMs / 1000),

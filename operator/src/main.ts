@@ -5,6 +5,7 @@ import { JOURNAL_NAME } from '@meshkit/crds/journal-objects';
 import { loadKube } from '@meshkit/crds/kube-config';
 import { ShardError } from '@meshkit/shards/errors';
 import pino from 'pino';
+import manifest from '../package.json' with { type: 'json' };
 import { type OperatorConfig, parseConfig } from './config.ts';
 import type { JournalSettings } from './journal-settings.ts';
 import { Manager } from './manager.ts';
@@ -54,6 +55,7 @@ async function operate(config: OperatorConfig): Promise<number> {
       watchNamespace: config.watchNamespace,
       leaseDurationMs: config.leaseDuration,
       identity: config.identity ?? `${hostname()}_${process.pid}_${randomBytes(4).toString('hex')}`,
+      version: manifest.version,
       listen: config.listen,
       nodeLeaseDurationMs: config.nodeLeaseDuration,
       concurrentSets: config.concurrentSets,

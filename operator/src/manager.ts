@@ -29,6 +29,8 @@ export interface ManagerOptions {
   watchNamespace?: string;
   leaseDurationMs: number;
   identity: string;
+  /** Of this program. */
+  version?: string;
   listen: { host: string; port: number };
   nodeLeaseDurationMs: number;
   concurrentSets: number;
@@ -109,6 +111,7 @@ export class Manager {
       ...base,
       namespace,
       name: leaseName,
+      version: options.version,
       identity,
       durationMs: options.leaseDurationMs,
       onChange: (leading) => this.#metrics.leader.set({ name: leaseName }, leading ? 1 : 0),

@@ -10,6 +10,8 @@ export const API_VERSION = `${GROUP}/${VERSION}`;
 export const RELEASED_ANNOTATION = `${GROUP}/released`;
 /** Stamped by the admission policy with the authenticated user whenever a spec changes (Kubernetes 1.36+). */
 export const CHANGED_BY_ANNOTATION = `${GROUP}/changed-by`;
+/** On the operator's leader Lease: the version of the operator that holds it. */
+export const VERSION_ANNOTATION = `${GROUP}/version`;
 /** On ShardAssignments that the operator created (value: the ShardSet's name); absent on adopted ones. */
 export const SHARD_SET_LABEL = `${GROUP}/shard-set`;
 

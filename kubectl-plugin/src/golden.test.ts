@@ -1,0 +1,279 @@
+import type { WatchEvent } from '@meshkit/client/shard-tracker';
+import { ShardError } from '@meshkit/shards/errors';
+import type { Scope } from '@meshkit/shards/scope';
+import { scopeMissing } from '@meshkit/shards/scope';
+import { served } from '@meshkit/shards/shard-view';
+import { describe, expect, it } from 'vitest';
+import { API, play, type Scene, SETS, SHARDS, transcript } from '../test/scene.ts';
+
+/** Every verb, in every form, as a user sees it: one file a verb, with all its outputs and all its failures. */
+
+const [, , draining, , lost] = SHARDS.map(served);
+const moved = { ...draining!, phase: 'Active' as const, owner: 'node-21', epoch: 1795412346, version: 3 };
+const { move: _, ...settled } = moved;
+const EVENTS: WatchEvent[] = [
+  {
+    type: 'MODIFIED',
+    position: '101',
+    current: settled,
+    previous: draining,
+    history: {
+      actor: { kind: 'Operator', name: 'Drain' },
+      reason: 'released by node-17 at epoch 1795412345',
+      changeTicket: 'CHG-1234',
+      previousOwner: 'node-17',
+    },
+    token: 'token-101',
+  },
+  { type: 'BOOKMARK', position: '102', token: 'token-102' },
+  { type: 'RESET', reason: 'expired', token: 'token-102' },
+  {
+    type: 'ADDED',
+    position: '103',
+    current: { ...settled, name: 'orders.0005', shardId: '0005', uid: 'uid-5' },
+    token: 'token-103',
+  },
+  {
+    type: 'DELETED',
+    cause: 'filter',
+    position: '104',
+    current: settled,
+    previous: draining,
+    token: 'token-104',
+  },
+  { type: 'DELETED', position: '105', previous: lost, token: 'token-105' },
+];
+
+const MANIFEST = `apiVersion: meshkit.omnirelay.io/v1alpha1
+kind: ShardSet
+metadata:
+  name: orders
+spec:
+  shards: {count: 8}
+`;
+
+interface Subject {
+  verb: string;
+  /** Without what the forms below add. */
+  line: string;
+  scope?: Scope;
+  scene?: Scene;
+  /** Further lines, each as a pipe gets it. */
+  more?: readonly string[];
+  nameless?: boolean;
+  /** Of one shard: one that is not there. */
+  missing?: string;
+}
+
+const MANIFESTS: Scene = {
+  files: { 'deploy/orders.yaml': MANIFEST, 'deploy/notes.txt': 'nothing' },
+  raw: (_method, _path, body) => body,
+};
+
+const SUBJECTS: readonly Subject[] = [
+  {
+    verb: 'list',
+    line: 'list',
+    scope: 'read',
+    more: [
+      'list -A',
+      'list --limit 2',
+      'list -A --no-headers -o wide',
+      'list --show-token --limit 1',
+      'list --show-token --limit 1 --json',
+    ],
+  },
+  { verb: 'get', line: 'get orders.0001', scope: 'read', missing: 'get orders.9999' },
+  {
+    verb: 'watch',
+    line: 'watch',
+    scope: 'observe',
+    scene: { events: EVENTS },
+    more: [
+      'watch -A --limit 2',
+      'watch --show-bookmarks',
+      'watch --show-bookmarks -o json',
+      'watch --resume-token token-100',
+      'watch --resume-token token-100 --json',
+      'list -w',
+      'list -w -o wide --no-headers',
+      'list -w -o json --set orders --owner node-17',
+      'get orders.0001 -w',
+    ],
+  },
+  { verb: 'status', line: 'status', scope: 'read', more: ['status -A', 'status --owner node-9'] },
+  {
+    verb: 'diff',
+    line: 'diff --from 10m',
+    scope: 'observe',
+    scene: { ...MANIFESTS, raw: (_method, _path, body) => ({ ...SETS[1], ...(body as object) }) },
+    more: [
+      'diff --from 10m -A',
+      'diff --from 10m --log',
+      'diff --from 10m --log -o wide -A',
+      'diff --from 10m --log --json',
+      'diff --from 10m --exit-code',
+      'diff --from 10m --owner nobody --exit-code',
+      'diff -f deploy',
+      'diff -f deploy -o wide --exit-code',
+      'diff -f deploy --json',
+      'diff -f deploy -o name',
+      'diff',
+      'diff --from 10m -f deploy',
+      'diff --from 10m --mode direct',
+    ],
+  },
+  {
+    verb: 'history',
+    line: 'history orders.0001',
+    scope: 'observe',
+    nameless: true,
+    missing: 'history orders.9999',
+    more: [
+      'history orders.0001 --limit 1',
+      'history orders.0001 --since 1h --no-headers',
+      'history orders.0001 --mode direct',
+    ],
+  },
+  {
+    verb: 'simulate',
+    line: 'simulate --weight node-21=3',
+    scope: 'observe',
+    scene: MANIFESTS,
+    more: [
+      'simulate',
+      'simulate --add node-30:2:eu-central:eu-central-1b,node-31 --max-churn 50%',
+      'simulate --remove node-21 --max-unplaceable 0',
+      'simulate --max-moves 0 --max-churn 1%',
+      'simulate --policy freeze=All,locality=Required',
+      'simulate -f deploy',
+      'simulate -f deploy --validate none --json',
+      'simulate --drain nope',
+      'simulate --weight node-21=heavy',
+      'simulate --policy colour=red',
+      'simulate --labels a=b',
+      'simulate -A --set orders',
+      'simulate -f nowhere.yaml',
+    ],
+  },
+  {
+    verb: 'explain',
+    line: 'explain orders.0001',
+    scope: 'read',
+    missing: 'explain orders.9999',
+    more: ['explain orders.0002', 'explain orders.0003', 'explain orders.0004'],
+  },
+  { verb: 'nodes', line: 'nodes', scope: 'read', more: ['nodes -A --limit 1'] },
+  {
+    verb: 'auth-can-i',
+    line: 'auth can-i observe',
+    nameless: true,
+    more: [
+      'auth can-i observe -A',
+      'auth can-i read --mode api',
+      'auth can-i operate --mode api',
+      'auth can-i fly',
+    ],
+  },
+  { verb: 'auth-whoami', line: 'auth whoami', nameless: true, more: ['auth whoami -n billing --mode api'] },
+  { verb: 'version', line: 'version', nameless: true, more: ['version --client', 'version --mode direct'] },
+];
+
+const refused = new ShardError('unavailable', 'cannot reach https://api.example:8443: connect ECONNREFUSED', {
+  reason: 'ECONNREFUSED',
+});
+const kubeDown = new ShardError(
+  'unavailable',
+  'cannot list shardassignments at https://k8s: connect ECONNREFUSED',
+  {
+    reason: 'ECONNREFUSED',
+  },
+);
+const forbidden = new ShardError(
+  'scopeMissing',
+  'cannot list shardassignments in namespace payments at https://k8s: forbidden (403 Forbidden). Ask an administrator.',
+);
+
+/** How each verb fails, and what it is started with. */
+function failures({ scope = 'read' }: Subject): [flags: string, scene: Scene][] {
+  return [
+    [
+      '',
+      { api: scopeMissing('jane', scope, { namespace: 'payments' }), lacks: ['read', 'observe', 'operate'] },
+    ],
+    ['', { api: new ShardError('unauthenticated', 'the bearer token was not accepted: expired') }],
+    ['', { api: new ShardError('timeout', 'https://api.example:8443 gave no answer within 10 s') }],
+    ['', { api: new ShardError('unavailable', 'the cache is still filling', { status: 503 }) }],
+    ['', { api: new ShardError('draining', 'the server is stopping', { status: 503 }) }],
+    ['--mode api', { api: refused }],
+    ['', { api: refused, kube: kubeDown }],
+    ['--mode api', { env: {} }],
+    ['--mode api', { noToken: true }],
+    ['--mode direct', { kube: forbidden }],
+    ['--mode direct', { noKubeconfig: true }],
+    ['--nonsense', {}],
+    ['-o html', {}],
+    ['-o yaml --json', {}],
+    ['--limit 0', {}],
+    ['--as jane --mode api', {}],
+  ];
+}
+
+/** The others tell whom they asked. */
+const SAME_EVERYWHERE = ['list', 'get', 'simulate', 'explain', 'nodes'];
+/** What is on stdout when a command fails: nothing, so that a pipe never takes half an answer for a whole one. */
+const ANSWERS_ALL_THE_SAME = ['status', 'version'];
+
+describe.each(SUBJECTS)('$verb', (subject) => {
+  const { verb, line, scene = {}, more = [], nameless = false, missing } = subject;
+  const formats = ['', '-o wide', '--json', '-o yaml', ...(nameless ? [] : ['-o name'])];
+
+  it('prints', async () => {
+    const texts: string[] = [];
+    const show = async (text: string, look: Scene, title: string) => {
+      const played = await play(`shards ${text}`, { env: API, ...scene, ...look });
+      texts.push(`# ${title}\n${transcript(text, played)}`);
+    };
+    for (const form of formats) await show(`${line} ${form}`.trim(), {}, 'to a pipe');
+    for (const width of [80, 200]) {
+      for (const color of [false, true]) {
+        for (const form of ['', '-o wide']) {
+          const title = `to a terminal of ${width} columns${color ? ' with colour' : ''}`;
+          await show(`${line} ${form}`.trim(), { width, color }, title);
+        }
+      }
+    }
+    for (const text of more) await show(text, {}, 'to a pipe');
+    await expect(texts.join('\n')).toMatchFileSnapshot(`__golden__/verbs/${verb}.txt`);
+  });
+
+  it('is the same directly from Kubernetes', async () => {
+    if (!SAME_EVERYWHERE.includes(verb)) return;
+    for (const output of ['', '-o wide', '--json', '-o name']) {
+      const [api, direct] = await Promise.all([
+        play(`shards ${line} ${output}`, { env: API, ...scene }),
+        play(`shards ${line} ${output} --mode direct`, scene),
+      ]);
+      expect(direct).toMatchObject({ stdout: api.stdout, code: api.code });
+    }
+  });
+
+  it('fails', async () => {
+    const texts: string[] = [];
+    for (const [flags, failure] of failures(subject)) {
+      const text = `${line} ${flags}`.trim();
+      const played = await play(`shards ${text}`, { env: API, ...scene, ...failure });
+      texts.push(transcript(text, played));
+      if (played.code > 1 && !ANSWERS_ALL_THE_SAME.includes(verb)) expect(played.stdout).toBe('');
+      expect(played.stderr).not.toContain('mistake in the program');
+    }
+    if (missing !== undefined) texts.push(transcript(missing, await play(`shards ${missing}`, { env: API })));
+    await expect(texts.join('\n')).toMatchFileSnapshot(`__golden__/failures/${verb}.txt`);
+  });
+
+  it('ends with 130 when interrupted', async () => {
+    if (nameless) return;
+    const played = await play(`shards ${line}`, { env: API, ...scene, aborted: true });
+    expect(played).toMatchObject({ code: 130, stdout: '' });
+  });
+});

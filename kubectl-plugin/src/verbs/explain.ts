@@ -1,0 +1,21 @@
+import type { ShardExplanation } from '@meshkit/shards/explain';
+import { GROUP } from '@meshkit/shards/records';
+import { connected, limitsOf } from '../connected.ts';
+import { explanationText } from '../explanation-text.ts';
+import { type Look, printAnswer } from '../print.ts';
+import type { Work } from '../verb.ts';
+
+export const explain: Work<object> = ({ flags, format, around }, name) =>
+  connected(flags, around, async (source, fallback) => {
+    const model = await source.explain(flags.namespace ?? fallback, name as string, limitsOf(flags, around));
+    const now = around.clock.now();
+    const print = {
+      format,
+      // The node that has it or gets it.
+      names: ({ target, owner = target }: ShardExplanation) =>
+        owner === undefined ? [] : [`meshnode.${GROUP}/${target ?? owner}`],
+      text: (explanation: ShardExplanation, look: Look) => explanationText(explanation, look, now),
+    };
+    await printAnswer(model, print, flags, around.stdout);
+    return 0;
+  });

@@ -1,0 +1,66 @@
+import { spawnSync } from 'node:child_process';
+import { fileURLToPath } from 'node:url';
+import { stripVTControlCharacters } from 'node:util';
+import { afterAll, beforeAll, describe, expect, it } from 'vitest';
+import { Stage } from './stage.ts';
+
+const DRIVER = fileURLToPath(new URL('terminal.py', import.meta.url));
+
+/** Only a real terminal has a width, colours, and a Ctrl-C that reaches the whole foreground group. */
+const python = spawnSync('python3', ['-c', 'import pty, termios'], { encoding: 'utf8' });
+const missing = python.status === 0 ? undefined : 'there is no python3 with a pty module here';
+if (missing !== undefined) process.stderr.write(`The terminal tests are SKIPPED: ${missing}\n`);
+
+describe.skipIf(missing !== undefined)('kubectl mesh in a terminal', () => {
+  const stage = new Stage();
+  let observer: string;
+
+  beforeAll(async () => {
+    await stage.open();
+    await stage.startApi();
+    await stage.shard('0000', 'Active', 'node-1');
+    await stage.shard('0001', 'Lost', 'a-node-with-a-rather-long-name-that-fills-a-terminal');
+    observer = await stage.kubeconfig('observer', 'meshkit-shards-observer');
+  });
+
+  afterAll(() => stage.close());
+
+  async function terminal(line: string, { columns = 80, after = '', env = {} } = {}) {
+    const command = `exec python3 ${DRIVER} ${columns} '${after}' ${line}`;
+    const { stdout, stderr, code } = await stage.run(command, {
+      KUBECONFIG: observer,
+      TERM: 'xterm',
+      ...env,
+    });
+    expect({ stderr, code }).toEqual({ stderr: '', code: 0 });
+    return JSON.parse(stdout) as { code: number; output: string };
+  }
+
+  it('fits its table to the width, and colours what needs a look', async () => {
+    const narrow = await terminal('kubectl-mesh shards list');
+    expect(narrow.code).toBe(0);
+    expect(narrow.output).toContain('\u001b[31mLost\u001b[39m');
+    expect(narrow.output).not.toContain('EPOCH');
+    for (const line of narrow.output.split('\n')) {
+      expect(stripVTControlCharacters(line).length).toBeLessThanOrEqual(80);
+    }
+    const wide = await terminal('kubectl-mesh shards list', { columns: 200 });
+    expect(wide.output).toContain('EPOCH');
+  });
+
+  it('has no colour under NO_COLOR, nor in a terminal that has none', async () => {
+    for (const env of [{ NO_COLOR: '1' }, { TERM: 'dumb' }]) {
+      const { output } = await terminal('kubectl-mesh shards list', { env });
+      expect(output).toContain('Lost');
+      expect(output).not.toContain('\u001b');
+    }
+  });
+
+  it.each(['api', 'direct'])('ends a watch at Ctrl-C with 130: %s', async (mode) => {
+    const line = `kubectl-mesh shards list -w --mode ${mode}`;
+    const { code, output } = await terminal(line, { after: 'orders.0001' });
+    expect(code).toBe(130);
+    expect(output).toContain('orders.0000');
+    expect(output).not.toContain('error');
+  });
+});
