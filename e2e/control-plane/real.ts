@@ -1,4 +1,4 @@
-import { mkdir, readdir } from 'node:fs/promises';
+import { cp, mkdir, readdir, rm } from 'node:fs/promises';
 import { join } from 'node:path';
 import { systemClock } from '@meshkit/crds/clock';
 import { AdminApi } from './admin-api.ts';
@@ -8,6 +8,7 @@ import { issueClient, issueServer } from './certificates.ts';
 import type {
   AuditEntry,
   ControlPlane,
+  EtcdAccess,
   ServerCertificate,
   StartOptions,
   TokenOptions,
@@ -76,6 +77,7 @@ class RealControlPlane implements ControlPlane {
   readonly url: string;
   readonly folder: string;
   readonly kubectl: string;
+  readonly etcd: EtcdAccess;
   readonly #parts: PlaneParts;
   readonly #servers = new Map<ServerName, ServerProcess>();
   readonly #api: AdminApi;
@@ -93,11 +95,30 @@ class RealControlPlane implements ControlPlane {
     this.kubectl = join(binaries.folder, 'kubectl');
     this.#parts = parts;
     this.#api = new AdminApi({ url: this.url, ca: identity.ca.cert, token: identity.adminToken });
-    this.#etcd = new AdminApi({
+    const etcd = {
       url: `https://127.0.0.1:${parts.etcdPort}`,
       ca: identity.etcdCa.cert,
-      ...identity.etcdClient,
-    });
+      cert: identity.etcdClient.cert,
+      key: identity.etcdClient.key,
+    };
+    this.#etcd = new AdminApi(etcd);
+    let copies = 0;
+    const data = join(this.folder, FILES.data);
+    this.etcd = {
+      ...etcd,
+      save: async () => {
+        copies += 1;
+        const copy = `${data}-${copies}`;
+        await this.#cycle(SERVERS, () => cp(data, copy, { recursive: true }));
+        return copy;
+      },
+      restore: (copy, whileDown) =>
+        this.#cycle(SERVERS, async () => {
+          await rm(data, { recursive: true });
+          await cp(copy, data, { recursive: true });
+          await whileDown?.();
+        }),
+    };
   }
 
   async launch(signal?: AbortSignal): Promise<void> {
@@ -159,11 +180,11 @@ class RealControlPlane implements ControlPlane {
     const compaction = { revision: header.revision, physical: true };
     const { status, body } = await this.#etcd.call('POST', '/v3/kv/compaction', compaction, 30_000);
     if (status !== 200) throw new Error(`etcd refused the compaction: ${body}`);
-    await this.#cycle(['kube-apiserver'], 0);
+    await this.#cycle(['kube-apiserver']);
   }
 
   restart(options: { downMs?: number } = {}): Promise<void> {
-    return this.#cycle(SERVERS, options.downMs ?? 0);
+    return this.#cycle(SERVERS, () => systemClock.sleep(options.downMs ?? 0, this.#stopping.signal));
   }
 
   audit(since?: number): Promise<AuditEntry[]> {
@@ -183,13 +204,13 @@ class RealControlPlane implements ControlPlane {
     await this.#parts.ward.release();
   }
 
-  async #cycle(names: readonly ServerName[], downMs: number): Promise<void> {
+  async #cycle(names: readonly ServerName[], whileDown?: () => Promise<void>): Promise<void> {
     this.#serving = false;
     // kube-apiserver asked politely waits up to a minute for open watches, so it is killed; etcd is asked.
     for (const name of names.toReversed()) {
       await this.#servers.get(name)?.stop(name === 'etcd' ? ETCD_GRACE_MS : 0);
     }
-    await systemClock.sleep(downMs, this.#stopping.signal);
+    await whileDown?.();
     for (const name of names) await this.#start(name);
     await this.#ready();
     this.#serving = true;

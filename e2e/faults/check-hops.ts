@@ -1,0 +1,189 @@
+import type { HistoryEntry, RunHistory, WatcherInfo } from './history.ts';
+import { passes, Truth, type TruthEvent } from './truth.ts';
+import type { Counter, Violation } from './violation.ts';
+
+/** `recentTransitions` holds this many hops: so many can be told one by one after lost history. */
+const REMEMBERED_HOPS = 8;
+
+/** A hop of one life of a shard: its version; or its end, or its leaving the filter (with the version that did it). */
+interface Hop {
+  id: string;
+  uid: string;
+  position: bigint;
+  enters: boolean;
+  leaves: boolean;
+}
+
+/**
+ * Behind the client package every hop of ownership is told once and in order, shard by shard, through every cut and resume;
+ * what is left out has to be covered by an explicit reset, or by `coalesced` where that was asked for or cannot be helped.
+ */
+export function checkHops({ header, entries }: RunHistory): Violation[] {
+  const truth = new Truth(entries);
+  const gaps = header.mayRelist ? faultSpans(entries) : [];
+  const lives = endedLives(truth);
+  const hopsOfLife = new Map<string, number>();
+  for (const { after, before } of truth.events) {
+    if (after && after.version !== before?.version)
+      hopsOfLife.set(after.uid, (hopsOfLife.get(after.uid) ?? 0) + 1);
+  }
+  return header.watchers
+    .filter(({ kind }) => kind === 'client')
+    .flatMap((watcher) => new HopCheck(watcher, { header, truth, gaps, lives, hopsOfLife }).run(entries));
+}
+
+interface Context {
+  header: RunHistory['header'];
+  truth: Truth;
+  /** Positions between which API servers may have had no watch. */
+  gaps: { from: bigint; to: bigint }[];
+  /** Uids that are no more. */
+  lives: ReadonlySet<string>;
+  hopsOfLife: ReadonlyMap<string, number>;
+}
+
+class HopCheck {
+  readonly #watcher: WatcherInfo;
+  readonly #context: Context;
+  readonly #violations: Violation[] = [];
+  /** By key: what is to be told from the baseline on, and how far it was. */
+  #expected = new Map<string, { hops: Hop[]; next: number }>();
+  #era = 0;
+  #checking = false;
+
+  constructor(watcher: WatcherInfo, context: Context) {
+    this.#watcher = watcher;
+    this.#context = context;
+  }
+
+  run(entries: readonly HistoryEntry[]): Violation[] {
+    const { id, allowCoalescing } = this.#watcher;
+    let synced = 0;
+    let reset = false;
+    for (const entry of entries) {
+      if (entry.kind === 'quiet' && this.#checking) this.#finish();
+      if (!('watcher' in entry) || entry.watcher !== id) continue;
+      if (entry.kind === 'reset') {
+        if (!this.#context.header.mayReset) this.#add('unexpectedResets', 'reset', entry.reason);
+        reset = true;
+        this.#checking = false;
+        // After a restore positions are of another history, and only states can be compared.
+        if (this.#context.truth.eras > 1) return this.#violations;
+      } else if (entry.kind === 'mark' && entry.type === 'SYNCED') {
+        synced += 1;
+        if (synced > 1 && !reset && !allowCoalescing && !this.#watcher.restarts)
+          this.#add('unexpectedResets', 'listedAgain', `at ${entry.position}, without a reset`);
+        reset = false;
+        this.#begin(BigInt(entry.position));
+      } else if (entry.kind === 'told' && this.#checking) {
+        const gone = entry.type === 'DELETED';
+        const version = gone && !entry.state ? 'gone' : `${gone ? 'leaves ' : ''}${entry.state?.version}`;
+        this.#told(entry.key, `${entry.uid} ${version}`, entry.uid, entry.position, entry.coalesced);
+      }
+    }
+    return this.#violations;
+  }
+
+  /** Everything up to the position is known; what comes after it is to be told. */
+  #begin(position: bigint): void {
+    this.#expected = new Map();
+    this.#checking = true;
+    for (const event of this.#context.truth.events) {
+      if (event.era !== this.#era || event.position <= position) continue;
+      const hop = this.#hopOf(event);
+      if (!hop) continue;
+      const known = this.#expected.get(event.key) ?? { hops: [], next: 0 };
+      known.hops.push(hop);
+      this.#expected.set(event.key, known);
+    }
+  }
+
+  /** Undefined for what is no hop, or not seen through the filter. */
+  #hopOf({ key, before, after, position }: TruthEvent): Hop | undefined {
+    const was = passes(this.#watcher, key, before);
+    const is = passes(this.#watcher, key, after);
+    const uid = (after ?? before)!.uid;
+    const place = { uid, position, enters: is && !was, leaves: was && !is };
+    if (!after) return was ? { ...place, id: `${uid} gone` } : undefined;
+    if (before && before.uid === after.uid && before.version === after.version && was === is)
+      return undefined;
+    if (is) return { ...place, id: `${uid} ${after.version}` };
+    return was ? { ...place, id: `${uid} leaves ${after.version}` } : undefined;
+  }
+
+  #told(key: string, id: string, uid: string, position: string, coalesced: number | undefined): void {
+    const known = this.#expected.get(key);
+    const hops = known?.hops ?? [];
+    const next = known?.next ?? 0;
+    const found = hops.findIndex((hop, at) => at >= next && hop.id === id);
+    if (coalesced !== undefined && !this.#mayCoalesce(uid))
+      this.#add('coalescedUnexpected', 'coalesced', `${key} ${id} at ${position} stands for ${coalesced}`);
+    if (found >= 0) {
+      this.#skip(key, hops.slice(next, found), coalesced !== undefined);
+      known!.next = found + 1;
+      return;
+    }
+    // No hop: an edit of the spec, a new endpoint; or a hop that was told before, which only a program that began again may hear.
+    const last = hops[next - 1];
+    const [, version] = id.split(/ (?=leaves|gone|\d)/);
+    if (last?.id === id && version !== 'gone' && !version?.startsWith('leaves')) return;
+    if (last === undefined && version !== 'gone' && !version?.startsWith('leaves')) return;
+    if (this.#watcher.restarts) return;
+    const before = hops.findIndex((hop) => hop.id === id);
+    if (before >= 0)
+      this.#add(before === next - 1 ? 'duplicated' : 'outOfOrder', 'hopAgain', `${key} ${id} at ${position}`);
+    else if (!this.#mayCoalesce(uid)) this.#add('outOfOrder', 'hopNeverWas', `${key} ${id} at ${position}`);
+  }
+
+  #finish(): void {
+    for (const [key, known] of this.#expected) {
+      this.#skip(key, known.hops.slice(known.next), false);
+      known.next = known.hops.length;
+    }
+  }
+
+  #skip(key: string, hops: readonly Hop[], covered: boolean): void {
+    if (hops.length === 0 || covered) return;
+    // Merged away altogether: came and went between two looks.
+    if (this.#watcher.allowCoalescing && hops[0]?.enters && (hops.at(-1)?.leaves ?? false)) return;
+    const lost = hops.filter((hop) => !this.#isUnknowable(hop));
+    if (lost.length === 0) return;
+    const detail = lost.map(({ id, position }) => `${id} at ${position}`).join(', ');
+    for (const _ of lost) this.#add('missed', 'hopMissed', `${key}: ${detail}`);
+  }
+
+  /** It happened while nobody watched, to a shard that was gone when somebody looked again. */
+  #isUnknowable({ uid, position }: Hop): boolean {
+    const { gaps, lives } = this.#context;
+    return lives.has(uid) && gaps.some(({ from, to }) => from <= position && position <= to);
+  }
+
+  #mayCoalesce(uid: string): boolean {
+    const { header, hopsOfLife, lives } = this.#context;
+    if (this.#watcher.allowCoalescing) return true;
+    return header.mayRelist && ((hopsOfLife.get(uid) ?? 0) > REMEMBERED_HOPS || lives.has(uid));
+  }
+
+  #add(counter: Counter, check: string, detail: string): void {
+    this.#violations.push({ counter, check, subject: this.#watcher.id, detail });
+  }
+}
+
+function endedLives(truth: Truth): Set<string> {
+  const ended = new Set<string>();
+  for (const { before, after } of truth.events)
+    if (before && before.uid !== after?.uid) ended.add(before.uid);
+  return ended;
+}
+
+/** Between the beginning and the end of each fault. */
+function faultSpans(entries: readonly HistoryEntry[]): { from: bigint; to: bigint }[] {
+  const spans: { from: bigint; to: bigint }[] = [];
+  const open = new Map<string, bigint>();
+  for (const entry of entries) {
+    if (entry.kind !== 'fault') continue;
+    if (entry.phase === 'begin') open.set(entry.what, BigInt(entry.position));
+    else spans.push({ from: open.get(entry.what) ?? 0n, to: BigInt(entry.position) });
+  }
+  return spans;
+}
