@@ -16,16 +16,17 @@ export class Fold {
   /** What the watch of now has told: its program began again with only a token and this fold. */
   #own: Set<string> | undefined;
 
-  begin(): void {
-    this.#listed = new Set();
+  /** False when the entry tells of a shard and was passed over. */
+  take(entry: HistoryEntry): boolean {
+    if (entry.kind === 'reset') this.#dead.clear();
+    else if (entry.kind === 'restarted') this.#own = new Set();
+    else if (entry.kind === 'begin') this.#listed = new Set();
+    else if (entry.kind === 'told') return this.#apply(entry);
+    else if (entry.kind === 'mark' && entry.type === 'SYNCED') this.#end();
+    return true;
   }
 
-  restart(): void {
-    this.#own = new Set();
-  }
-
-  /** False: a repeat, passed over. */
-  apply({ key, uid, state, type, row }: ToldEntry): boolean {
+  #apply({ key, uid, state, type, row }: ToldEntry): boolean {
     const known = this.shards.get(key);
     if (type === 'DELETED') this.#own?.delete(key);
     else this.#own?.add(key);
@@ -51,16 +52,11 @@ export class Fold {
   }
 
   /** Everything there is was listed; after a restart the client package cannot say what is gone, as its documentation says. */
-  end(): void {
+  #end(): void {
     const listed = this.#listed ?? this.#own;
     if (!listed) return;
     for (const key of this.shards.keys()) if (!listed.has(key)) this.shards.delete(key);
     this.#listed = undefined;
-  }
-
-  /** A restored cluster may bring the dead back. */
-  forget(): void {
-    this.#dead.clear();
   }
 }
 
@@ -97,26 +93,21 @@ function checkWatcher(watcher: WatcherInfo, entries: readonly HistoryEntry[], tr
       for (const detail of wrong.slice(0, SHOWN)) add('missed', 'finalState', detail);
     }
     if (!('watcher' in entry) || entry.watcher !== watcher.id) continue;
+    const applied = fold.take(entry);
     if (entry.kind === 'reset') {
       if (truth.eras > 1) era = undefined;
       position = 0n;
       marked = 0n;
-      fold.forget();
-    } else if (entry.kind === 'restarted') {
-      fold.restart();
     } else if (entry.kind === 'begin') {
-      fold.begin();
       inSnapshot = true;
     } else if (entry.kind === 'told') {
       const at = BigInt(entry.position);
       if (wire && at < position) add('outOfOrder', 'positionWentBack', `${entry.position} after ${position}`);
       if (at > position) position = at;
-      const applied = fold.apply(wire ? entry : { ...entry, row: false });
       if (wire && applied && !entry.row && at <= marked)
         add('outOfOrder', 'bookmarkBeforeEvent', `${entry.key} at ${at}, after a bookmark of ${marked}`);
     } else if (entry.kind === 'mark') {
-      if (entry.type === 'SYNCED') fold.end();
-      inSnapshot = entry.type === 'SYNCED' ? false : inSnapshot;
+      if (entry.type === 'SYNCED') inSnapshot = false;
       const at = BigInt(entry.position);
       if (at < position)
         add('outOfOrder', 'positionWentBack', `${entry.type} ${entry.position} after ${position}`);

@@ -9,7 +9,7 @@ interface Pair {
 }
 
 /** A TCP proxy on loopback that breaks connections in the ways in which networks do. It never looks into what it carries. */
-export class Proxy {
+export class TcpProxy {
   readonly #server: Server;
   readonly #pairs = new Set<Pair>();
   #target: number;
@@ -21,8 +21,8 @@ export class Proxy {
   }
 
   /** In front of a port on loopback. */
-  static async start(target: number): Promise<Proxy> {
-    const proxy = new Proxy(target);
+  static async start(target: number): Promise<TcpProxy> {
+    const proxy = new TcpProxy(target);
     proxy.#server.listen(0, '127.0.0.1');
     await once(proxy.#server, 'listening');
     return proxy;
