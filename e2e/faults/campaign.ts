@@ -23,6 +23,8 @@ export interface CampaignOptions {
   out: string;
   /** Keep the histories of runs in which everything held, too. */
   keepAll: boolean;
+  /** How long watchers may need at the end of a run, in milliseconds. */
+  patienceMs: number;
   nodeArguments: readonly string[];
   env: Readonly<Record<string, string | undefined>>;
   say: (line: string) => void;
@@ -63,7 +65,7 @@ export async function runCampaign(options: CampaignOptions): Promise<Tally> {
         });
         key = wanted;
       }
-      const histories = await runWave(stage!, wave);
+      const histories = await runWave(stage!, wave, options.patienceMs);
       for (const history of histories) {
         const violations = checkRun(history);
         count(tally, history, violations);
@@ -88,12 +90,16 @@ function stageOf(faultClass: FaultClass): string {
   return faultClass === 'restore' ? 'restore' : 'common';
 }
 
-async function runWave(stage: Stage, { faultClass, seed, runs: plans }: Wave): Promise<RunHistory[]> {
+async function runWave(
+  stage: Stage,
+  { faultClass, seed, runs: plans }: Wave,
+  patienceMs: number,
+): Promise<RunHistory[]> {
   const header = {
     mayReset: faultClass === 'restore' || faultClass === 'token-below-floor',
     mayRelist: faultClass === 'kube-apiserver-restart' || faultClass === 'etcd-compaction',
   };
-  const runs = plans.map((plan) => new Run(stage, plan, header));
+  const runs = plans.map((plan) => new Run(stage, plan, header, patienceMs));
   try {
     await Promise.all(runs.map((run) => run.prepare()));
     const note = (what: string, phase: 'begin' | 'end') => {

@@ -153,7 +153,9 @@ class HopCheck {
   }
 
   /** It happened while nobody watched, to a shard that was gone when somebody looked again. */
-  #isUnknowable({ uid, position }: Hop): boolean {
+  #isUnknowable({ id, uid, position }: Hop): boolean {
+    // Nobody owned it yet: what is reconstructed begins with its first owner.
+    if (id === `${uid} 0`) return true;
     const { gaps, lives } = this.#context;
     return lives.has(uid) && gaps.some(({ from, to }) => from <= position && position <= to);
   }

@@ -26,7 +26,7 @@ export class Fold {
     return true;
   }
 
-  #apply({ key, uid, state, type, row }: ToldEntry): boolean {
+  #apply({ key, uid, state, type, cause, row }: ToldEntry): boolean {
     const known = this.shards.get(key);
     if (type === 'DELETED') this.#own?.delete(key);
     else this.#own?.add(key);
@@ -41,7 +41,8 @@ export class Fold {
       const older = state && (state.version < known.version || state.generation < known.generation);
       if (older) return false;
       this.shards.delete(key);
-      if (!state) this.#dead.add(uid);
+      // With a cause it may come back: it left the filter, or was not listed through it.
+      if (cause === undefined) this.#dead.add(uid);
       return true;
     }
     if (!state || this.#dead.has(uid)) return false;

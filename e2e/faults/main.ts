@@ -12,11 +12,13 @@ const { values } = parseArgs({
     class: { type: 'string', multiple: true },
     only: { type: 'string' },
     width: { type: 'string', default: '6' },
+    patience: { type: 'string', default: '15' },
     out: { type: 'string' },
     keep: { type: 'boolean', default: false },
     check: { type: 'string' },
     plant: { type: 'string' },
     planted: { type: 'boolean', default: false },
+    bug: { type: 'string', multiple: true },
     json: { type: 'boolean', default: false },
   },
 });
@@ -33,7 +35,7 @@ function fail(message: string): never {
   process.exit(2);
 }
 
-function whole(name: 'runs' | 'seed' | 'width', text: string): number {
+function whole(name: 'runs' | 'seed' | 'width' | 'patience', text: string): number {
   return /^\d{1,9}$/.test(text) ? Number(text) : fail(`--${name} ${text}: a whole number is needed`);
 }
 
@@ -60,6 +62,7 @@ async function campaign() {
     runs: whole('runs', values.runs),
     seed: whole('seed', values.seed),
     width: whole('width', values.width),
+    patienceMs: whole('patience', values.patience) * 1_000,
     only: values.only === undefined ? undefined : Number(values.only),
     controlPlane: kind as 'real' | 'embedded',
     classes,
@@ -88,7 +91,7 @@ async function checkAgain(file: string) {
 
 async function planted() {
   const { huntPlanted } = await import('./planted/hunt.ts');
-  const answer = await huntPlanted({ say, signal: stop.signal });
+  const answer = await huntPlanted({ say, signal: stop.signal, bugs: values.bug });
   return { answer, ok: answer.planted === answer.caught };
 }
 

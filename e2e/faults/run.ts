@@ -57,6 +57,7 @@ export class Run {
   readonly namespace: string;
   readonly recorder: Recorder;
   readonly #stage: Stage;
+  readonly #patienceMs: number;
   readonly #random: SeededRandom;
   readonly #jitter: SeededRandom;
   readonly #watchers: Watcher[] = [];
@@ -67,8 +68,15 @@ export class Run {
   #nodeLink: TcpProxy | undefined;
   #deleted: Promise<void> | undefined;
 
-  constructor(stage: Stage, plan: RunPlan, header: Pick<HistoryHeader, 'mayReset' | 'mayRelist'>) {
+  /** `patienceMs`: how long watchers may need at the end until they know everything. */
+  constructor(
+    stage: Stage,
+    plan: RunPlan,
+    header: Pick<HistoryHeader, 'mayReset' | 'mayRelist'>,
+    patienceMs: number,
+  ) {
     this.plan = plan;
+    this.#patienceMs = patienceMs;
     this.namespace = `run-${plan.run}`;
     this.#stage = stage;
     this.#random = new SeededRandom(plan.seed);
@@ -150,7 +158,7 @@ export class Run {
     }
     await this.#until('every shard is at rest', () => this.#isSettled() && this.#isQuiet(), QUIET_WITHIN_MS);
     await this.#stage.oracle.settled();
-    const deadline = performance.now() + QUIET_WITHIN_MS;
+    const deadline = performance.now() + this.#patienceMs;
     while (performance.now() < deadline && !this.#watchers.every((one) => this.#agrees(one)))
       await sleep(POLL_MS);
     // What comes too often comes right after.

@@ -61,7 +61,8 @@ export abstract class Watcher {
     const { transport, kind } = options.info;
     const place = options.places[options.first === 0 ? 0 : 1];
     const proxy = await TcpProxy.start(place[transport]);
-    const watcher: Watcher = kind === 'client' ? new ClientWatcher(options, proxy) : new WireWatcher(options, proxy);
+    const watcher: Watcher =
+      kind === 'client' ? new ClientWatcher(options, proxy) : new WireWatcher(options, proxy);
     watcher.#running = watcher.follow();
     return watcher;
   }
