@@ -1,5 +1,5 @@
-import type { HistoryEntry, RunHistory, WatcherInfo } from './history.ts';
-import { passes, Truth, type TruthEvent } from './truth.ts';
+import type { HistoryEntry, RunHistory, ToldEntry, WatcherInfo } from './history.ts';
+import { passes, sameState, Truth, type TruthEvent } from './truth.ts';
 import type { Counter, Violation } from './violation.ts';
 
 /** `recentTransitions` holds this many hops: so many can be told one by one after lost history. */
@@ -48,6 +48,8 @@ class HopCheck {
   readonly #violations: Violation[] = [];
   /** By key: what is to be told from the baseline on, and how far it was. */
   #expected = new Map<string, { hops: Hop[]; next: number }>();
+  /** By key: what was told last. */
+  readonly #last = new Map<string, ToldEntry>();
   #era = 0;
   #checking = false;
 
@@ -78,7 +80,7 @@ class HopCheck {
       } else if (entry.kind === 'told' && this.#checking) {
         const gone = entry.type === 'DELETED';
         const version = gone && !entry.state ? 'gone' : `${gone ? 'leaves ' : ''}${entry.state?.version}`;
-        this.#told(entry.key, `${entry.uid} ${version}`, entry.uid, entry.position, entry.coalesced);
+        this.#told(entry, `${entry.uid} ${version}`);
       }
     }
     return this.#violations;
@@ -111,7 +113,10 @@ class HopCheck {
     return was ? { ...place, id: `${uid} leaves ${after.version}` } : undefined;
   }
 
-  #told(key: string, id: string, uid: string, position: string, coalesced: number | undefined): void {
+  #told(entry: ToldEntry, id: string): void {
+    const { key, uid, position, coalesced } = entry;
+    const earlier = this.#last.get(key);
+    this.#last.set(key, entry);
     const known = this.#expected.get(key);
     const hops = known?.hops ?? [];
     const next = known?.next ?? 0;
@@ -126,13 +131,28 @@ class HopCheck {
     // No hop: an edit of the spec, a new endpoint; or a hop that was told before, which only a program that began again may hear.
     const last = hops[next - 1];
     const [, version] = id.split(/ (?=leaves|gone|\d)/);
-    if (last?.id === id && version !== 'gone' && !version?.startsWith('leaves')) return;
-    if (last === undefined && version !== 'gone' && !version?.startsWith('leaves')) return;
     if (this.#watcher.restarts) return;
+    const isEdit =
+      (last === undefined || last.id === id) && version !== 'gone' && !version?.startsWith('leaves');
+    if (isEdit) {
+      const isNews =
+        !earlier || !sameState(earlier.state, entry.state) || this.#happened(key, earlier.position, position);
+      if (!isNews) this.#add('duplicated', 'toldAgain', `${key} ${id} at ${position}`);
+      return;
+    }
     const before = hops.findIndex((hop) => hop.id === id);
     if (before >= 0)
       this.#add(before === next - 1 ? 'duplicated' : 'outOfOrder', 'hopAgain', `${key} ${id} at ${position}`);
     else if (!this.#mayCoalesce(uid)) this.#add('outOfOrder', 'hopNeverWas', `${key} ${id} at ${position}`);
+  }
+
+  /** Whether something of the shard was written at that very position, later than what was told before. */
+  #happened(key: string, after: string, position: string): boolean {
+    const at = BigInt(position);
+    return (
+      at > BigInt(after) &&
+      this.#context.truth.events.some((event) => event.key === key && event.position === at)
+    );
   }
 
   #finish(): void {
