@@ -25,22 +25,25 @@ export function checkRun(history: RunHistory): Violation[] {
   ];
 }
 
-/** Raw watchers count resets themselves; those of the others are counted with their hops. */
+/** Why a wire watcher may be given a snapshot in the middle of its stream, without a reset. */
+const HARMLESS = ['unsettled', 'snapshotInterrupted'];
+
+/** Wire watchers count resets themselves, and snapshots that come without one; those of the others are counted with their hops. */
 function checkWireResets({ header, entries }: RunHistory): Violation[] {
   if (header.mayReset) return [];
+  const violations: Violation[] = [];
   const wire = new Set(header.watchers.filter(({ kind }) => kind === 'wire').map(({ id }) => id));
-  return entries.flatMap((entry) =>
-    entry.kind === 'reset' && wire.has(entry.watcher)
-      ? [
-          {
-            counter: 'unexpectedResets' as const,
-            check: 'reset',
-            subject: entry.watcher,
-            detail: entry.reason,
-          },
-        ]
-      : [],
-  );
+  const begun = new Set<string>();
+  for (const entry of entries) {
+    if (!('watcher' in entry) || !wire.has(entry.watcher)) continue;
+    const add = (check: string, detail: string) =>
+      violations.push({ counter: 'unexpectedResets', check, subject: entry.watcher, detail });
+    if (entry.kind === 'reset') add('reset', entry.reason);
+    if (entry.kind === 'mark' && entry.type === 'SYNCED') begun.add(entry.watcher);
+    if (entry.kind === 'begin' && begun.has(entry.watcher) && !HARMLESS.includes(entry.reason ?? ''))
+      add('listedAgain', `at ${entry.position}, without a reason`);
+  }
+  return violations;
 }
 
 export function emptyTally(): Tally {
