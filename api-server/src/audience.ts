@@ -1,11 +1,21 @@
-import { type Change, comparePoints, historyOf, type Mark, seenThrough } from '@meshkit/shards/change';
+import { type Change, historyOf, type Mark, seenThrough } from '@meshkit/shards/change';
 import { filterDigest } from '@meshkit/shards/cursor';
-import type { ShardAssignment } from '@meshkit/shards/records';
+import { shardMatches } from '@meshkit/shards/filter';
+import { API_VERSION, compareVersions, type ShardAssignment } from '@meshkit/shards/records';
 import type { ShardFilter } from '@meshkit/shards/repository';
 import { type ResumePoint, sealResumeToken } from '@meshkit/shards/resume-token';
-import type { Encoding, ResetReason, ShardMessage, WatchMessage } from '@meshkit/shards/watch';
+import type {
+  Encoding,
+  KnownShard,
+  KnownShards,
+  ResetReason,
+  ShardMessage,
+  WatchMessage,
+} from '@meshkit/shards/watch';
 import type { ByteCache, Writes } from './byte-cache.ts';
 import { fold } from './fold.ts';
+import type { Stretch } from './journal-archive.ts';
+import type { Told } from './ring.ts';
 import type { Timeline } from './timeline.ts';
 import type { WatchStream } from './watch-stream.ts';
 
@@ -75,9 +85,9 @@ export class Audience {
     this.beatAt = this.toldAt;
   }
 
-  /** Resumes after the mark. */
-  tokenAfter(mark: Mark): string {
-    return this.#seal({ ...mark, lineage: this.#world.lineage(), snapshot: false });
+  /** Resumes after the mark; `beyond`: whoever gets it may know some of what comes after. */
+  tokenAfter(mark: Mark, beyond = false): string {
+    return this.#seal({ ...mark, lineage: this.#world.lineage(), snapshot: false, beyond });
   }
 
   /**
@@ -85,8 +95,9 @@ export class Audience {
    * was told last of how far it is, which may be further than that change.
    */
   tokenAt(number: number, mark: Mark = NOWHERE): string {
-    const known = this.#world.timeline.ring.markAt(number) ?? NOWHERE;
-    return this.tokenAfter(comparePoints(mark, known) > 0 ? mark : known);
+    const { ring } = this.#world.timeline;
+    const known = ring.markAt(number) ?? NOWHERE;
+    return this.tokenAfter(newerOf(mark, known), ring.at(number)?.settled === false);
   }
 
   /** Starts a snapshot that is no older than the mark; absent: than now. */
@@ -119,9 +130,13 @@ export class Audience {
 
   /** The end of the lot of changes after that number: fixed places, so that streams which resume share lots. */
   lotAfter(number: number): number {
-    const { lot, timeline } = this.#world;
-    const end = (Math.floor(number / lot) + 1) * lot;
-    return Math.min(end, timeline.ring.last);
+    return this.lotOf(number, this.#world.timeline.ring.last);
+  }
+
+  /** The end of the lot that begins at, or contains, an index; never beyond `end`. */
+  lotOf(at: number, end: number): number {
+    const { lot } = this.#world;
+    return Math.min((Math.floor(at / lot) + 1) * lot, end);
   }
 
   /**
@@ -147,6 +162,83 @@ export class Audience {
       if (at + lot >= messages.length) atEnd(to, mark);
       yield this.#joined(messages.slice(at, at + lot).map((message) => this.encoding.encode(message)));
     }
+  }
+
+  /** What is heard of changes `from` (an index) up to `to` that the journal told. */
+  replayed({ id, entries }: Stretch, from: number, to: number): Writes {
+    return this.#world.cache.get(`${this.#id} journal ${id} ${from} ${to}`, () => {
+      const messages = entries.slice(from, to).map((entry) => this.#message(entry.change, this.#tokenOf(entry)));
+      return this.#joined(messages.flatMap((message) => (message ? [this.encoding.encode(message)] : [])));
+    });
+  }
+
+  /**
+   * What is heard of a change by one who knows as much as `known` already, with a token of that, and who was told
+   * positions up to `at`: neither goes back.
+   */
+  repeated({ change }: Told, known: Mark, at = known.position): Writes {
+    const message = this.#message(change, this.tokenAfter(known, true));
+    if (!message) return NOTHING;
+    const position = compareVersions(change.position, at) < 0 ? at : change.position;
+    return this.encode({ ...message, position });
+  }
+
+  /** What differs from what a watcher has, as a block like a snapshot; what is gone comes first. */
+  *delta(known: KnownShards, reason: ResetReason, { inside, atEnd }: BlockProgress): Generator<Writes> {
+    const { lot, timeline } = this.#world;
+    const { records, mark, number } = this.#takeSnapshot();
+    const { position } = mark;
+    const token = this.snapshotToken(mark);
+    const lineage = this.#world.lineage();
+    inside(token);
+    yield this.encode({ type: 'snapshot-begin', position, lineage, reason, delta: true, token });
+    const rows: ShardMessage[] = [];
+    const passing = new Set<string>();
+    for (const current of records) {
+      const key = `${current.metadata.namespace}/${current.metadata.name}`;
+      const has = known.get(key);
+      passing.add(key);
+      if (has && isSame(has, current)) continue;
+      const event = has?.uid === current.metadata.uid ? 'MODIFIED' : 'ADDED';
+      rows.push({ type: 'shard', event, position, current, token });
+    }
+    const gone: ShardMessage[] = [];
+    for (const [key, has] of known) {
+      if (passing.has(key)) continue;
+      const [namespace = '', name = ''] = key.split('/');
+      const current = timeline.get(namespace, name);
+      const isThere = current?.metadata.uid === has.uid && !shardMatches(this.filter, current);
+      const row = { type: 'shard' as const, event: 'DELETED' as const, position, token };
+      gone.push(isThere ? { ...row, cause: 'filter', current } : { ...row, previous: lastOf(key, has) });
+    }
+    const all = [...gone, ...rows];
+    for (let at = 0; at < all.length; at += lot) {
+      yield this.#joined(all.slice(at, at + lot).map((message) => this.encoding.encode(message)));
+    }
+    atEnd(number, mark);
+    yield this.encode({ type: 'snapshot-end', position, token: this.tokenAfter(mark) });
+  }
+
+  /**
+   * A whole snapshot for one who was told all that is known of a stretch and may have more. A cut inside starts with
+   * that stretch again, so that none of its changes is lost.
+   */
+  *settled(known: Mark, { inside, atEnd }: BlockProgress): Generator<Writes> {
+    const { lot } = this.#world;
+    const { records, mark, number } = this.#takeSnapshot();
+    const { position } = mark;
+    const token = this.tokenAfter(known, true);
+    const lineage = this.#world.lineage();
+    inside(token);
+    yield this.encode({ type: 'snapshot-begin', position, lineage, reason: 'unsettled', token });
+    for (let at = 0; at < records.length; at += lot) {
+      const rows = records.slice(at, at + lot).map((current) => {
+        return this.encoding.encode({ type: 'shard', event: 'ADDED', position, current, token });
+      });
+      yield this.#joined(rows);
+    }
+    atEnd(number, mark);
+    yield this.encode({ type: 'snapshot-end', position, token: this.tokenAfter(mark) });
   }
 
   /** A whole snapshot, in lots. */
@@ -198,12 +290,17 @@ export class Audience {
   /** No write, or one. */
   #change(number: number): Writes {
     const { ring } = this.#world.timeline;
-    const { change } = ring.at(number)!;
+    const entry = ring.at(number)!;
+    const { change } = entry;
     if (!seenThrough(this.filter, change)) return NOTHING;
     return this.#world.cache.get(`${this.#id} ${number}`, () => {
-      const message = this.#message(change, this.tokenAfter(ring.markAt(number)!));
+      const message = this.#message(change, this.#tokenOf(entry));
       return message ? this.encode(message) : NOTHING;
     });
+  }
+
+  #tokenOf({ mark, settled }: Told): string {
+    return this.tokenAfter(mark, !settled);
   }
 
   #message(change: Change, token: string): ShardMessage | undefined {
@@ -219,6 +316,8 @@ export class Audience {
       previous: before,
       history: historyOf(change),
       token,
+      coalesced: change.coalesced ? change.coalesced + 1 : undefined,
+      source: change.source === 'reconcile' ? 'reconcile' : undefined,
     };
   }
 
@@ -230,4 +329,25 @@ export class Audience {
   #seal(point: ResumePoint): string {
     return sealResumeToken(this.#digest, point);
   }
+}
+
+function newerOf(a: Mark, b: Mark): Mark {
+  return compareVersions(a.position, b.position) > 0 ? a : b;
+}
+
+function isSame({ uid, generation, version }: KnownShard, { metadata, status }: ShardAssignment): boolean {
+  return metadata.uid === uid && (metadata.generation ?? 0) === generation && (status?.version ?? 0) === version;
+}
+
+/** All that can be said of a shard that is gone, and that only the watcher remembers. */
+function lastOf(key: string, { uid, generation, version }: KnownShard): ShardAssignment {
+  const [namespace = '', name = ''] = key.split('/');
+  const dot = name.indexOf('.');
+  return {
+    apiVersion: API_VERSION,
+    kind: 'ShardAssignment',
+    metadata: { namespace, name, uid, generation },
+    spec: { shardSet: name.slice(0, Math.max(dot, 0)), shardId: name.slice(dot + 1) },
+    status: { phase: 'Pending', epoch: 0, version },
+  };
 }

@@ -47,7 +47,6 @@ export const EXAMPLE_LIST = {
   resumeToken: sealResumeToken('payments', {
     lineage: LINEAGE,
     position: POSITION,
-    ordinal: 0,
     anchor: 'q8aBhV3e',
     snapshot: false,
   }),

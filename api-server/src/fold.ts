@@ -20,7 +20,8 @@ export function fold(changes: Iterable<Change>): FoldedChange[] {
     folded.delete(key);
     const before = earlier ? earlier.change.before : change.before;
     if (before || change.after) {
-      folded.set(key, { change: { ...change, before }, count: (earlier?.count ?? 0) + 1 });
+      const count = (earlier?.count ?? 0) + 1 + (change.coalesced ?? 0);
+      folded.set(key, { change: { ...change, before, coalesced: undefined }, count });
     }
   }
   return [...folded.values()];

@@ -20,6 +20,7 @@ import type {
 import { sealResumeToken } from '@meshkit/shards/resume-token';
 import type { Watch, WatchCaller, WatchRequest, WatchSink } from '@meshkit/shards/watch';
 import type { Registry } from 'prom-client';
+import { JournalArchive } from './journal-archive.ts';
 import type { RingLimits } from './ring.ts';
 import { Timeline, type TimelinePage } from './timeline.ts';
 import { WatchHub, type WatchLimits } from './watch-hub.ts';
@@ -63,6 +64,7 @@ const IDENTIFY_CAP_MS = 5_000;
 export class KubernetesRepository implements ShardRepository {
   readonly #options: KubernetesRepositoryOptions;
   readonly #timeline: Timeline;
+  readonly #journal: JournalArchive;
   readonly #hub: WatchHub;
   readonly #nodes: Informer<MeshNode>;
   readonly #sets: Informer<ShardSet>;
@@ -75,10 +77,12 @@ export class KubernetesRepository implements ShardRepository {
     this.#options = options;
     const { clock, ring, watches } = options;
     this.#timeline = new Timeline(ring, () => clock.monotonic());
+    this.#journal = new JournalArchive({ reader: undefined, clock, log: options.log });
     this.#hub = new WatchHub({
       ...options,
       limits: watches,
       timeline: this.#timeline,
+      journal: this.#journal,
       lineage: () => this.#lineage(),
       newest: () => this.#newest(),
       waitFor: (position) => this.#within(CATCH_UP_MS, (signal) => this.waitFor(position, signal)),

@@ -1,17 +1,22 @@
-import { type Change, comparePoints, type Mark, type Point } from '@meshkit/shards/change';
+import type { Change, Mark } from '@meshkit/shards/change';
+import { compareVersions } from '@meshkit/shards/records';
 
-export interface RingEntry {
+/** A change, and the newest settled state that whoever has been told of it knows. */
+export interface Told {
   readonly change: Change;
-  /** Of the state after the change. */
-  readonly anchor: string;
+  /** The state that the change led to, or, inside a reconstructed stretch, the one before the stretch. */
+  readonly mark: Mark;
+  /** The change led to a settled state, which `mark` then is. */
+  readonly settled: boolean;
+}
+
+export interface RingEntry extends Told {
   /** The newest position of the change's namespace before it. */
   readonly namespaceBefore: string | undefined;
   /** Roughly, in bytes of memory. */
   readonly size: number;
   /** Monotonic milliseconds. */
   readonly arrivedAt: number;
-  /** More changes belong to the same step. */
-  readonly partial: boolean;
 }
 
 export interface RingLimits {
@@ -23,6 +28,7 @@ export interface RingLimits {
 
 /** Slots of forgotten changes are given back in lots of this many. */
 const COMPACT_AFTER = 1_024;
+const NOWHERE: Mark = { position: '0', ordinal: 0, anchor: '' };
 
 /**
  * The newest changes, numbered one by one; the oldest make room for new ones. Numbers are never used
@@ -36,7 +42,10 @@ export class ChangeRing {
   /** Number of the newest change; 0 before the first. */
   #last = 0;
   #bytes = 0;
-  #floor: Mark = { position: '0', ordinal: 0, anchor: '' };
+  /** What those know who have been told of everything that is no longer held, and of nothing else. */
+  #forgotten = NOWHERE;
+  #floor = NOWHERE;
+  #floorNumber = 0;
 
   constructor(limits: RingLimits) {
     this.#limits = limits;
@@ -55,7 +64,7 @@ export class ChangeRing {
     return this.#last;
   }
 
-  /** The state from which on every change is held. */
+  /** The oldest settled state from which on every change is held. */
   get floor(): Mark {
     return this.#floor;
   }
@@ -71,16 +80,20 @@ export class ChangeRing {
     return back < 0 || back >= this.size ? undefined : this.#entries[this.#entries.length - 1 - back];
   }
 
-  push(entry: RingEntry): void {
-    this.#entries.push(entry);
-    this.#last += 1;
-    this.#bytes += entry.size;
+  /** Changes that lead from one settled state to another, in order; only the last of them has to be settled. */
+  push(entries: readonly RingEntry[]): void {
+    for (const entry of entries) {
+      this.#entries.push(entry);
+      this.#bytes += entry.size;
+    }
+    this.#last += entries.length;
     while (this.size > this.#limits.changes || (this.#bytes > this.#limits.bytes && this.size > 0)) {
       const oldest = this.#entries[this.#start]!;
-      this.#floor = markOf(oldest);
+      this.#forgotten = oldest.mark;
       this.#bytes -= oldest.size;
       this.#start += 1;
     }
+    this.#raiseFloor();
     if (this.#start >= COMPACT_AFTER) {
       this.#entries = this.#entries.slice(this.#start);
       this.#start = 0;
@@ -93,30 +106,41 @@ export class ChangeRing {
     this.#entries = [];
     this.#start = 0;
     this.#bytes = 0;
+    this.#forgotten = floor;
     this.#floor = floor;
+    this.#floorNumber = this.#last;
   }
 
-  /** The number of the newest change at or before a point; undefined for points before the floor. */
-  numberAt(point: Point): number | undefined {
-    if (comparePoints(point, this.#floor) < 0) return undefined;
+  /** The number of the newest change at or before a position; undefined for positions before the floor. */
+  numberAt(position: string): number | undefined {
+    if (compareVersions(position, this.#floor.position) < 0) return undefined;
     let low = this.#start;
     let high = this.#entries.length;
     while (low < high) {
       const middle = (low + high) >>> 1;
-      if (comparePoints(this.#entries[middle]!.change, point) <= 0) low = middle + 1;
+      if (compareVersions(this.#entries[middle]!.change.position, position) <= 0) low = middle + 1;
       else high = middle;
     }
     return this.#last - (this.#entries.length - low);
   }
 
-  /** The state after the change of that number; undefined when that is no longer known. */
+  /** The newest settled state at or before the change of that number; undefined when that is no longer known. */
   markAt(number: number): Mark | undefined {
-    if (number === this.#last - this.size) return this.#floor;
-    const entry = this.at(number);
-    return entry && markOf(entry);
+    if (number === this.#last - this.size) return this.#forgotten;
+    return this.at(number)?.mark;
   }
-}
 
-function markOf({ change, anchor, partial }: RingEntry): Mark {
-  return { position: change.position, ordinal: change.ordinal, anchor, partial };
+  #raiseFloor(): void {
+    const oldest = this.#last - this.size;
+    if (oldest <= this.#floorNumber) return;
+    let number = oldest;
+    // Forgotten in the middle of a reconstructed stretch: what is left of it leads from no settled state.
+    let entry = this.#entries[this.#start - 1];
+    for (let at = this.#start; entry && !entry.settled; at += 1) {
+      entry = this.#entries[at];
+      number += 1;
+    }
+    if (entry) this.#floor = entry.mark;
+    this.#floorNumber = number;
+  }
 }

@@ -1,10 +1,13 @@
 import { objectKey } from '@meshkit/crds/informer';
 import type { ReflectorEvent } from '@meshkit/crds/reflector';
-import type { Change, Mark } from '@meshkit/shards/change';
+import type { Change, Mark, Point } from '@meshkit/shards/change';
+import type { Gap, JournalState } from '@meshkit/shards/journal';
+import { missedChanges } from '@meshkit/shards/missed-changes';
 import { compareVersions, type ShardAssignment } from '@meshkit/shards/records';
 import type { ShardFilter } from '@meshkit/shards/repository';
+import { recordOf } from '@meshkit/shards/shard-view';
 import { type Fingerprint, fingerprint, StateDigest } from '@meshkit/shards/state-digest';
-import { ChangeRing, type RingLimits } from './ring.ts';
+import { ChangeRing, type RingEntry, type RingLimits } from './ring.ts';
 import { keyOf, type Past, ShardStore } from './shard-store.ts';
 
 /** A record takes about this many times the memory of its served JSON: it has its transitions with it, and objects are roomy. */
@@ -21,16 +24,12 @@ export interface TimelinePage {
   positionOf(namespace: string): string | undefined;
 }
 
-/** From one record to another, one of which may be nothing. */
-interface Step {
-  position: string;
-  before?: ShardAssignment;
-  after?: ShardAssignment;
-}
-
-interface Range {
-  from: string;
-  to: string;
+/** Where whoever knows a settled state goes on in the ring. */
+export interface Found {
+  /** Of the newest change that it knows, or may know. */
+  number: number;
+  /** False: the state lies in a stretch that was reconstructed here, so it goes on from before that, with repeats. */
+  exact: boolean;
 }
 
 /**
@@ -46,12 +45,14 @@ export class Timeline {
   #store = new ShardStore();
   #digest = new StateDigest();
   readonly #fingerprints = new WeakMap<ShardAssignment, Fingerprint>();
-  #head: { position: string; ordinal: number } = { position: '0', ordinal: 0 };
-  /** Stretches (from, to) whose states are unknown in between, because their changes were reconstructed from a list. */
-  #gaps: Range[] = [];
+  #position = '0';
+  /** Of the newest change. */
+  #last: Point = { position: '0', ordinal: 0 };
+  #gaps: Gap[] = [];
   #restarts = 0;
   #branch = '';
   #synced = false;
+  #isSeeded = false;
 
   constructor(limits: RingLimits, monotonic: () => number) {
     this.ring = new ChangeRing(limits);
@@ -65,11 +66,17 @@ export class Timeline {
 
   /** Everything up to here has been applied. */
   get position(): string {
-    return this.#head.position;
+    return this.#position;
   }
 
+  /** The newest state; it is always settled. */
   get head(): Mark {
-    return { ...this.#head, anchor: this.#digest.toString() };
+    return { position: this.#position, ordinal: 0, anchor: this.#digest.toString() };
+  }
+
+  /** Stretches of the ring whose states in between are unknown. */
+  get gaps(): readonly Gap[] {
+    return this.#gaps;
   }
 
   /** How often history began, once at least: whoever remembers a number of the ring from before knows nothing any more. */
@@ -104,7 +111,7 @@ export class Timeline {
 
   /** A page of the state at a position, or now. Undefined when that state is no longer known, or not yet. */
   page(filter: ShardFilter, limit: number, after?: string, at?: string): TimelinePage | undefined {
-    if (at === undefined || at === this.#head.position) {
+    if (at === undefined || at === this.#position) {
       const positionOf = (namespace: string) => this.#store.positionOf(namespace);
       return { ...this.#store.page(filter, limit, after), mark: this.head, positionOf };
     }
@@ -114,132 +121,183 @@ export class Timeline {
     return { ...this.#store.page(filter, limit, after, records), mark, positionOf };
   }
 
+  /**
+   * Where whoever knows this state, which is not ahead of the head, goes on. `before`: not in the ring, whose floor is
+   * newer. `other`: the state here was another one.
+   */
+  find({ position, anchor }: { position: string; anchor: string }): Found | 'before' | 'other' {
+    const gap = this.gapAround(position);
+    const number = this.ring.numberAt(gap ? gap.from : position);
+    if (number === undefined) return 'before';
+    if (gap) return { number, exact: false };
+    return this.ring.markAt(number)?.anchor === anchor ? { number, exact: true } : 'other';
+  }
+
+  /** The reconstructed stretch that a position lies inside. */
+  gapAround(position: string): Gap | undefined {
+    return this.#gaps.find((gap) => isInside(gap, position));
+  }
+
   /** `anew`: the list is of another cluster than what is known. */
   apply(event: ReflectorEvent<ShardAssignment>, anew = false): void {
     if (event.type === 'REPLACED') this.#replace(event.items.map(slim), event.resourceVersion, anew);
     else if (event.type === 'BOOKMARK') this.#advance(event.resourceVersion);
     else {
       const record = slim(event.object);
-      this.#take(event.type === 'DELETED' ? this.#stepsFrom(record) : this.#stepsTo(record));
-      this.#advance(versionOf(record));
+      const position = versionOf(record);
+      this.#take(event.type === 'DELETED' ? this.#end(record) : this.#steps(record), position);
+      this.#advance(position);
     }
   }
 
-  /** What it takes for a record to be held; none when nothing that is served changes. */
-  #stepsTo(record: ShardAssignment): Step[] {
+  /**
+   * What was written down of the past, before the first list: that list then becomes what was missed since, so that
+   * whoever knows a state from `state.mark` on can go on. False when it contradicts itself, and nothing was taken up.
+   */
+  seed({ mark, shards }: JournalState): boolean {
+    if (this.#synced) return false;
+    this.#hold(shards.map(recordOf), mark.position);
+    this.#isSeeded = this.#digest.toString() === mark.anchor;
+    return this.#isSeeded;
+  }
+
+  /** From now on positions are of another history: whatever anybody knows of earlier ones counts no more. */
+  beginLineage(): void {
+    this.#branch = '';
+    this.#gaps = [];
+    this.ring.restart(this.head);
+    this.#restarts += 1;
+  }
+
+  /** The changes that make a record held; none when nothing that is served changes. */
+  #steps(record: ShardAssignment): Change[] {
     const { namespace = '', name, uid } = record.metadata;
     const known = this.#store.get(namespace, name);
-    const position = versionOf(record);
+    const point = this.#after(versionOf(record));
+    const key = objectKey(record);
     if (known && known.metadata.uid !== uid) {
+      const next = { ...point, ordinal: point.ordinal + 1 };
       return [
-        { position, before: known },
-        { position, after: record },
+        { ...point, key, before: known },
+        { ...next, key, after: record },
       ];
     }
     if (known && this.#fingerprint(known).hash === this.#fingerprint(record).hash) {
       this.#store.put(record);
       return [];
     }
-    return [{ position, before: known, after: record }];
+    return [{ ...point, key, before: known, after: record }];
   }
 
-  #stepsFrom(last: ShardAssignment): Step[] {
+  #end(last: ShardAssignment): Change[] {
     const { namespace = '', name, uid } = last.metadata;
     const known = this.#store.get(namespace, name);
-    return known?.metadata.uid === uid ? [{ position: versionOf(last), before: known }] : [];
+    if (known?.metadata.uid !== uid) return [];
+    return [{ ...this.#after(versionOf(last)), key: objectKey(last), before: known }];
   }
 
-  #take(steps: readonly Step[]): void {
-    for (const [at, { position, before, after }] of steps.entries()) {
+  #after(position: string): Point {
+    const isNext = compareVersions(position, this.#last.position) > 0;
+    return isNext
+      ? { position, ordinal: 0 }
+      : { position: this.#last.position, ordinal: this.#last.ordinal + 1 };
+  }
+
+  /** Changes that are one step: what lies between them never was, or nobody knows it. After them the state is settled. */
+  #take(changes: readonly Change[], position: string): void {
+    const { head } = this;
+    const entries = changes.map((change, at): RingEntry => {
+      const { before, after } = change;
       const record = (after ?? before)!;
       const namespaceBefore = this.#store.positionOf(record.metadata.namespace ?? '');
       if (before) this.#digest.remove(this.#fingerprint(before));
       if (after) {
         this.#digest.add(this.#fingerprint(after));
         this.#store.put(after);
-      } else this.#store.remove(record, position);
-      this.#head = this.#after(position);
-      const change: Change = { ...this.#head, key: objectKey(record), before, after };
-      this.ring.push({
+      } else this.#store.remove(record, change.position);
+      this.#last = change;
+      const settled = at === changes.length - 1;
+      return {
         change,
-        anchor: this.#digest.toString(),
+        mark: settled ? { position, ordinal: 0, anchor: this.#digest.toString() } : head,
+        settled,
         namespaceBefore,
         size: MEMORY_PER_CHANGE + MEMORY_PER_CHARACTER * this.#fingerprint(record).size,
         arrivedAt: this.#monotonic(),
-        partial: at < steps.length - 1,
-      });
-    }
-  }
-
-  #after(position: string) {
-    const head = this.#head;
-    return compareVersions(position, head.position) > 0
-      ? { position, ordinal: 0 }
-      : { position: head.position, ordinal: head.ordinal + 1 };
+      };
+    });
+    if (entries.length > 0) this.ring.push(entries);
   }
 
   #advance(position: string): void {
-    if (compareVersions(position, this.#head.position) > 0) this.#head = { position, ordinal: 0 };
+    if (compareVersions(position, this.#position) > 0) this.#position = position;
   }
 
   #replace(items: readonly ShardAssignment[], position: string, anew: boolean): void {
     const { head } = this;
+    const isNewer = (version = '') => compareVersions(version, head.position) > 0;
     const listed = new Set(items.map(keyOf));
     const changed = items.filter((item) => !this.#isKnown(item));
     const deleted = [...this.#store.values()].filter((record) => !listed.has(keyOf(record)));
-    const isNewer = (version = '') => compareVersions(version, head.position) > 0;
     const differs = changed.length + deleted.length > 0;
     const isOlder = differs ? !isNewer(position) : compareVersions(position, head.position) < 0;
     // A change that is not newer than what was known before it cannot have come after it.
-    if (
-      anew ||
-      !this.#synced ||
-      isOlder ||
-      changed.some(({ metadata }) => !isNewer(metadata.resourceVersion))
-    ) {
+    const contradicts = isOlder || changed.some(({ metadata }) => !isNewer(metadata.resourceVersion));
+    if (anew || !(this.#synced || this.#isSeeded) || contradicts) {
       this.#startAnew(items, position);
       return;
     }
-    changed.sort((a, b) => compareVersions(versionOf(a), versionOf(b)));
-    const steps = changed.flatMap((record) => this.#stepsTo(record));
-    this.#take([...steps, ...deleted.map((before) => ({ position, before }))]);
+    this.#synced = true;
+    const known = new Map<string, ShardAssignment>();
+    for (const { metadata } of [...changed, ...deleted]) {
+      const before = this.#store.get(metadata.namespace ?? '', metadata.name);
+      if (before) known.set(objectKey(before), before);
+    }
+    const missed = missedChanges(known, changed, position);
+    this.#take(missed, position);
     this.#advance(position);
+    // Those that say the same as what is known may be newer all the same.
+    for (const item of items) this.#store.put(item);
     const floor = this.ring.floor.position;
     this.#gaps = this.#gaps.filter(({ to }) => compareVersions(to, floor) > 0);
-    if (differs) this.#gaps.push({ from: head.position, to: position });
+    if (missed.length > 0) this.#gaps.push({ from: head.position, to: position });
   }
 
   #isKnown(item: ShardAssignment): boolean {
     const known = this.#store.get(item.metadata.namespace ?? '', item.metadata.name);
-    return (
-      known !== undefined && known.metadata.uid === item.metadata.uid && versionOf(known) === versionOf(item)
-    );
+    if (!known || known.metadata.uid !== item.metadata.uid) return false;
+    // What was written down has no version: what is served of it is all that can be compared.
+    if (known.metadata.resourceVersion !== undefined) return versionOf(known) === versionOf(item);
+    return this.#fingerprint(known).hash === this.#fingerprint(item).hash;
   }
 
   #startAnew(items: readonly ShardAssignment[], position: string): void {
-    this.#store = new ShardStore();
-    this.#digest = new StateDigest();
-    this.#gaps = [];
-    for (const item of items) {
-      this.#store.put(item);
-      this.#digest.add(this.#fingerprint(item));
-    }
-    this.#head = { position, ordinal: 0 };
-    this.ring.restart(this.head);
+    this.#hold(items, position);
     if (this.#synced) this.#branch = `${position}-${this.#digest}`;
     this.#restarts += 1;
     this.#synced = true;
   }
 
+  /** This state, and nothing of what led to it. */
+  #hold(records: readonly ShardAssignment[], position: string): void {
+    this.#store = new ShardStore();
+    this.#digest = new StateDigest();
+    this.#gaps = [];
+    for (const record of records) {
+      this.#store.put(record);
+      this.#digest.add(this.#fingerprint(record));
+    }
+    this.#position = position;
+    this.#last = { position, ordinal: 0 };
+    this.ring.restart(this.head);
+  }
+
   /** How the state at a position differs from the present one. */
   #undo(position: string) {
     const { ring } = this;
-    const unknown = this.#gaps.some(
-      ({ from, to }) => compareVersions(from, position) < 0 && compareVersions(position, to) < 0,
-    );
-    const number = ring.numberAt({ position, ordinal: Number.MAX_SAFE_INTEGER });
-    const isAhead = compareVersions(position, this.#head.position) > 0;
-    if (number === undefined || unknown || isAhead) return undefined;
+    const number = ring.numberAt(position);
+    const isAhead = compareVersions(position, this.#position) > 0;
+    if (number === undefined || this.gapAround(position) || isAhead) return undefined;
     const records = new Map<string, ShardAssignment | undefined>();
     const namespaces = new Map<string, string | undefined>();
     for (let at = ring.last; at > number; at -= 1) {
@@ -248,9 +306,7 @@ export class Timeline {
       records.set(keyOf(record), change.before);
       namespaces.set(record.metadata.namespace ?? '', namespaceBefore);
     }
-    const { anchor, ...newest } = ring.markAt(number)!;
-    const isNewest = compareVersions(newest.position, position) === 0;
-    const mark = { position, ordinal: isNewest ? newest.ordinal : 0, anchor };
+    const mark = { position, ordinal: 0, anchor: ring.markAt(number)!.anchor };
     const positionOf = (namespace: string) => {
       const found = namespaces.has(namespace) ? namespaces.get(namespace) : this.#store.positionOf(namespace);
       // What is not served may have moved it since.
@@ -266,6 +322,10 @@ export class Timeline {
     this.#fingerprints.set(record, made);
     return made;
   }
+}
+
+function isInside({ from, to }: Gap, position: string): boolean {
+  return compareVersions(from, position) < 0 && compareVersions(position, to) < 0;
 }
 
 function versionOf({ metadata }: ShardAssignment): string {

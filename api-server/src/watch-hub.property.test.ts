@@ -35,6 +35,8 @@ const step = fc.oneof(
   { weight: 1, arbitrary: fc.tuple(fc.constant('restart' as const), replica) },
   { weight: 1, arbitrary: fc.tuple(fc.constant('restore' as const), few) },
   { weight: 2, arbitrary: fc.tuple(fc.constant('page' as const), replica, few) },
+  { weight: 8, arbitrary: fc.tuple(fc.constant('journal' as const), few) },
+  { weight: 1, arbitrary: fc.tuple(fc.constant('outage' as const)) },
 );
 type Step = typeof step extends fc.Arbitrary<infer T> ? T : never;
 
@@ -51,12 +53,13 @@ interface Listing {
 }
 
 class World {
-  readonly cluster = new Cluster();
+  readonly cluster: Cluster;
   readonly replicas: Replica[];
   readonly clients: Client[];
   #listing: Listing | undefined;
 
-  constructor(ringSize: number) {
+  constructor(ringSize: number, journal: 'journal' | 'no journal') {
+    this.cluster = new Cluster(journal);
     for (const one of KEYS.slice(0, 4)) this.cluster.write(one, 'node-1');
     this.replicas = [new Replica(this.cluster, ringSize), new Replica(this.cluster, ringSize)];
     this.clients = FILTERS.map(
@@ -101,6 +104,10 @@ class World {
       }
       case 'restore':
         return cluster.restore(given[1]);
+      case 'journal':
+        return cluster.writer?.hear(given[1]);
+      case 'outage':
+        return cluster.writer?.relist();
       case 'page':
         return this.#page(replicas[given[1]]!, given[2]);
     }
@@ -109,6 +116,7 @@ class World {
   /** In the end every client, however it fared, has what there is. */
   async rest(): Promise<void> {
     for (const one of this.replicas) one.hear(Number.POSITIVE_INFINITY);
+    this.cluster.writer?.hear(Number.POSITIVE_INFINITY);
     for (let round = 0; round < 60; round += 1) {
       for (const one of this.clients) {
         one.take(Number.POSITIVE_INFINITY);
@@ -126,6 +134,7 @@ class World {
       expect(one.open, String(one.error)).toBe(true);
       // Nothing was left to say but that there is nothing.
       expect(one.heard.at(-1)?.type).toBe('bookmark');
+      expect(one.lost).toBe(0);
     }
     for (const one of this.replicas) {
       expect(one.errors).toEqual([]);
@@ -137,6 +146,7 @@ class World {
   /** The next page, from whichever replica. */
   #page(replica: Replica, limit: number): void {
     const { timeline } = replica;
+    const branch = `${replica.archive.nonce} ${timeline.branch}`;
     const { restores } = this.cluster;
     const listing = this.#listing;
     // A replica that never heard of what a restore took back cannot know; naming histories is the journal's task.
@@ -144,12 +154,11 @@ class World {
     else if (!listing) {
       const filter = FILTERS[limit % FILTERS.length]!;
       const { mark, items, next } = timeline.page(filter, limit)!;
-      const { branch } = timeline;
       const cut = { replica, restores, branch };
       this.#listing = { ...cut, filter, at: mark.position, expected: timeline.all(filter), items, next };
     } else {
       // What names a position names its branch too.
-      const isOurs = listing.branch === timeline.branch;
+      const isOurs = listing.branch === branch;
       const page = isOurs && timeline.page(listing.filter, limit, listing.next, listing.at);
       if (page) {
         listing.items.push(...page.items);
@@ -167,18 +176,19 @@ class World {
 
 describe('the watch hub, whatever happens', () => {
   it.each([
-    ['with a ring that holds it all', 1_000],
-    ['with a ring that forgets', 5],
+    ['with a ring that holds it all', 1_000, 'no journal' as const],
+    ['with a ring that forgets', 5, 'no journal' as const],
+    ['with a ring that forgets and a journal', 5, 'journal' as const],
   ])(
     '%s: no loss, no duplicate, no going back, no bookmark too early, no page of two states',
-    async (_, size) => {
+    async (_, size, journal) => {
       await fc.assert(
         fc.asyncProperty(fc.array(step, { minLength: 20, maxLength: 120 }), async (steps) => {
-          const world = new World(size);
+          const world = new World(size, journal);
           for (const one of steps) await world.do(one);
           await world.rest();
         }),
-        { numRuns: 150 },
+        { numRuns: Number(process.env.RUNS ?? 150) },
       );
     },
     120_000,
@@ -228,7 +238,7 @@ describe('the watch hub, whatever happens', () => {
         folded += slow.heard.filter((message) => 'coalesced' in message).length;
         await replica.stop();
       }),
-      { numRuns: 150 },
+      { numRuns: Number(process.env.RUNS ?? 150) },
     );
     expect(folded).toBeGreaterThan(50);
   });

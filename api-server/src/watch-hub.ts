@@ -5,13 +5,14 @@ import type { Clock } from '@meshkit/shards/clock';
 import { filterDigest } from '@meshkit/shards/cursor';
 import { ERRORS, ShardError } from '@meshkit/shards/errors';
 import type { ShardFilter } from '@meshkit/shards/repository';
-import type { Encoding, Watch, WatchCaller, WatchRequest, WatchSink } from '@meshkit/shards/watch';
+import type { Encoding, ResetReason, Watch, WatchCaller, WatchRequest, WatchSink } from '@meshkit/shards/watch';
 import type { Registry } from 'prom-client';
 import { Audience, type World } from './audience.ts';
 import { ByteCache, type Writes } from './byte-cache.ts';
+import type { JournalArchive } from './journal-archive.ts';
 import type { Timeline } from './timeline.ts';
 import { WatchMetrics } from './watch-metrics.ts';
-import { type StartOptions, WatchStart } from './watch-start.ts';
+import { type Start, type StartOptions, WatchStart } from './watch-start.ts';
 import { type StreamOwner, WatchStream } from './watch-stream.ts';
 
 export interface WatchLimits {
@@ -58,6 +59,7 @@ const CACHE_BYTES = 64 * 1024 * 1024;
  */
 export class WatchHub implements StreamOwner {
   readonly timeline: Timeline;
+  readonly journal: JournalArchive;
   readonly #options: WatchHubOptions;
   readonly #start: WatchStart;
   readonly #metrics: WatchMetrics;
@@ -73,6 +75,8 @@ export class WatchHub implements StreamOwner {
   /** Catching up: looked after once a tick. */
   readonly #behind = new Set<WatchStream>();
   #cursor = 0;
+  /** What live streams know at least. */
+  #mark: Mark | undefined;
   #restarts = 0;
   #wake = Promise.withResolvers<void>();
   #tickDue = false;
@@ -81,6 +85,7 @@ export class WatchHub implements StreamOwner {
   constructor(options: WatchHubOptions) {
     this.#options = options;
     this.timeline = options.timeline;
+    this.journal = options.journal;
     this.#start = new WatchStart(options);
     const { timeline, lineage } = options;
     const { turn, lot } = options.pace ?? PACE;
@@ -196,6 +201,10 @@ export class WatchHub implements StreamOwner {
     if (others?.size === 0) this.#audiences.delete(audience.encoding);
   }
 
+  resumed(result: 'journal' | ResetReason): void {
+    this.#metrics.resumed.inc({ result });
+  }
+
   unexpected(error: unknown): ShardError {
     this.#options.log.error({ err: error }, 'a watch stream failed');
     return new ShardError('internal', 'the server failed on this watch; its log says more', {}, error);
@@ -229,7 +238,7 @@ export class WatchHub implements StreamOwner {
     for (const audience of this.#everyAudience()) {
       if (restarts !== this.timeline.restarts) return;
       if (!ring.reaches(from)) {
-        for (const stream of audience.live) stream.startOver();
+        for (const stream of audience.live) stream.startOver(this.#mark);
         continue;
       }
       if (audience.live.size === 0) continue;
@@ -249,6 +258,7 @@ export class WatchHub implements StreamOwner {
     if (written % this.#turn !== 0) this.#metrics.delivery.observe((this.now() - arrivedAt) / 1_000);
     this.#metrics.changes.inc(to - from);
     this.#cursor = to;
+    this.#mark = ring.markAt(to);
   }
 
   /** What an audience hears; undefined when it cannot be said, which ends its streams. */
@@ -265,6 +275,7 @@ export class WatchHub implements StreamOwner {
   #startAllOver(): void {
     this.#restarts = this.timeline.restarts;
     this.#cursor = this.timeline.ring.last;
+    this.#mark = this.timeline.head;
     for (const audience of this.#everyAudience()) for (const stream of audience.live) stream.startOver();
   }
 

@@ -1,5 +1,5 @@
 import { Counter, Gauge, Histogram, type Registry } from 'prom-client';
-import type { Start } from './watch-stream.ts';
+import type { Start } from './watch-start.ts';
 
 /** What the metrics look at when they are scraped. */
 export interface WatchFigures {
@@ -12,6 +12,7 @@ export class WatchMetrics {
   readonly started: Counter<'encoding' | 'start'>;
   readonly ended: Counter<'encoding' | 'code'>;
   readonly lagged: Counter<'encoding'>;
+  readonly resumed: Counter<'result'>;
   readonly refused: Counter<'code'>;
   readonly changes: Counter;
   readonly delivery: Histogram;
@@ -68,6 +69,12 @@ export class WatchMetrics {
       labelNames: ['encoding'],
       registers,
     });
+    this.resumed = new Counter({
+      name: 'meshkit_resume_total',
+      help: 'Resumed watches by what went on: ring, journal, diff (what differs from what the client said to have), or, with a snapshot, expired, lineageChanged, snapshotInterrupted. A stream that the ring left behind counts again.',
+      labelNames: ['result'],
+      registers,
+    });
     this.refused = new Counter({
       name: 'meshkit_watch_refused_total',
       help: 'Watches that were refused before they began, by error.',
@@ -102,5 +109,11 @@ export class WatchMetrics {
     const how =
       start.kind !== 'snapshot' ? (resumed ? 'resumed' : 'now') : start.reset ? 'reset' : 'snapshot';
     this.started.inc({ encoding, start: how });
+    if (resumed) this.resumed.inc({ result: resultOf(start) });
   }
+}
+
+function resultOf(start: Start): string {
+  if (start.kind !== 'snapshot') return start.kind === 'journal' ? 'journal' : 'ring';
+  return start.known ? 'diff' : (start.reason ?? 'snapshot');
 }

@@ -1,13 +1,37 @@
-import { comparePoints } from '@meshkit/shards/change';
+import type { Mark } from '@meshkit/shards/change';
 import { ShardError } from '@meshkit/shards/errors';
 import { compareVersions } from '@meshkit/shards/records';
 import { openResumeToken, type ResumePoint } from '@meshkit/shards/resume-token';
-import type { ResetReason, WatchRequest } from '@meshkit/shards/watch';
+import type { KnownShards, ResetReason, WatchRequest } from '@meshkit/shards/watch';
+import type { JournalArchive, Replay } from './journal-archive.ts';
 import type { Timeline } from './timeline.ts';
-import { cannotContinue, type Start } from './watch-stream.ts';
+
+/** Where a stream begins. */
+export type Start =
+  | {
+      kind: 'snapshot';
+      reason?: ResetReason;
+      reset: boolean;
+      /** What the watcher has: it is told what differs from that. */
+      known?: KnownShards;
+    }
+  /** With the change after that number of the ring. */
+  | ({ kind: 'after'; number: number } & Resumed)
+  /** With the change after a mark that this server has yet to reach. */
+  | ({ kind: 'ahead' } & Resumed)
+  /** With the change after a mark that only the journal knows. */
+  | ({ kind: 'journal'; replay: Replay } & Resumed);
+
+interface Resumed {
+  /** What the watcher knows. */
+  mark: Mark;
+  /** It may have shards that no change to come will name: nobody knows what was there at the mark. */
+  unsure: boolean;
+}
 
 export interface StartOptions {
   timeline: Timeline;
+  journal: JournalArchive;
   lineage: () => string;
   /** The cluster's newest position, by a quorum read that began after the call. Rejects with `unavailable`. */
   newest: () => Promise<string>;
@@ -17,7 +41,8 @@ export interface StartOptions {
 
 /**
  * Decides where a watch begins, so that nothing is missed and nothing comes twice. A token is continued only when this
- * server knows the same state at the token's point; whatever else it says is answered by a reset, or an error if asked.
+ * server, or the journal, knows the same state at the token's position; whatever else it says is answered by a reset, or
+ * an error if asked.
  */
 export class WatchStart {
   readonly #options: StartOptions;
@@ -30,22 +55,28 @@ export class WatchStart {
   }
 
   /** Throws `tokenInvalid`, `filterMismatch`; `tokenExpired` and `lineageChanged` under `fail`; `unavailable`. */
-  async of({ filter, resumeToken, from, onExpired }: WatchRequest): Promise<Start> {
-    const { timeline, lineage } = this.#options;
+  async of({ filter, resumeToken, from, onExpired, known }: WatchRequest): Promise<Start> {
+    const { timeline, journal, lineage } = this.#options;
     if (resumeToken === undefined) {
       if (from !== 'now') return { kind: 'snapshot', reset: false };
-      return { kind: 'after', number: timeline.ring.last, mark: timeline.head };
+      return { kind: 'after', number: timeline.ring.last, mark: timeline.head, unsure: false };
     }
     const reset = (reason: ResetReason): Start => {
-      if (onExpired === 'fail') throw cannotContinue(reason, timeline);
-      return { kind: 'snapshot', reason, reset: true };
+      if (onExpired === 'fail') throw cannotContinue(reason, timeline, journal);
+      // In another history the same versions may stand for something else.
+      const delta = onExpired === 'diff' && reason === 'expired' ? known : undefined;
+      return { kind: 'snapshot', reason, reset: true, known: delta };
     };
     const token = openResumeToken(filter, resumeToken);
     if (token.lineage !== lineage()) return reset('lineageChanged');
-    if (comparePoints(token, timeline.head) > 0) {
+    const mark = markOf(token);
+    const { beyond = false } = token;
+    if (compareVersions(token.position, timeline.position) > 0) {
       if (!(await this.#exists(token.position))) return reset('lineageChanged');
       // What was not a change of any shard may lie in between: the state is what counts.
-      if (!token.snapshot && token.anchor === timeline.head.anchor) return { kind: 'ahead', mark: token };
+      if (!token.snapshot && token.anchor === timeline.head.anchor) {
+        return { kind: 'ahead', mark, unsure: beyond };
+      }
       if (!(await this.#options.waitFor(token.position))) {
         throw new ShardError('unavailable', 'this server has not caught up with the token yet; try again', {
           reason: 'behindToken',
@@ -53,19 +84,22 @@ export class WatchStart {
       }
     }
     if (token.snapshot) return { kind: 'snapshot', reason: 'snapshotInterrupted', reset: false };
-    return this.#inRing(token) ?? reset(this.#isBeforeRing(token) ? 'expired' : 'lineageChanged');
-  }
-
-  #inRing(token: ResumePoint): Start | undefined {
-    const { ring, head } = this.#options.timeline;
-    const number = ring.numberAt(token);
-    if (number === undefined || ring.markAt(number)?.anchor !== token.anchor) return undefined;
-    // All that is known to be true at the token's point is also true at the newest, if nothing happened in between.
-    return { kind: 'after', number, mark: number === ring.last ? head : token };
-  }
-
-  #isBeforeRing(token: ResumePoint): boolean {
-    return comparePoints(token, this.#options.timeline.ring.floor) < 0;
+    const { restarts } = timeline;
+    const found = timeline.find(mark);
+    if (found === 'other') return reset('lineageChanged');
+    if (found !== 'before') {
+      // All that is known to be true at the token's point is also true at the newest, if nothing happened in between.
+      const isNewest = found.exact && found.number === timeline.ring.last;
+      const unsure = beyond || !found.exact;
+      return { kind: 'after', number: found.number, mark: isNewest ? timeline.head : mark, unsure };
+    }
+    const replay = await journal.replay(mark);
+    if (replay === 'expired') return reset('expired');
+    if (replay !== 'other' && timeline.restarts === restarts) {
+      return { kind: 'journal', replay, mark, unsure: beyond || !replay.exact };
+    }
+    if (replay !== 'other') replay.close();
+    return reset('lineageChanged');
   }
 
   /** Whether the cluster ever was at that position; a token of the future is one of another history. */
@@ -82,4 +116,28 @@ export class WatchStart {
     }
     return compareVersions(this.#newest.position, position) >= 0;
   }
+}
+
+function markOf({ position, anchor }: ResumePoint): Mark {
+  return { position, ordinal: 0, anchor };
+}
+
+/** What `onExpired: fail` asks for; `floor` and `head` say which positions could be resumed. */
+export function cannotContinue(
+  reason: ResetReason,
+  { ring, position }: Timeline,
+  { floor = ring.floor.position }: JournalArchive,
+): ShardError {
+  const details = { floor, head: position };
+  return reason === 'expired'
+    ? new ShardError(
+        'tokenExpired',
+        `the changes since are no longer known, only those after position ${floor}; start again without the token`,
+        details,
+      )
+    : new ShardError(
+        'lineageChanged',
+        'the token is of another history (another cluster, or one that was restored since); start again without it',
+        details,
+      );
 }

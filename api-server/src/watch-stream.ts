@@ -1,21 +1,18 @@
-import { comparePoints, type Mark } from '@meshkit/shards/change';
+import type { Mark } from '@meshkit/shards/change';
 import { ShardError } from '@meshkit/shards/errors';
-import type { ResetReason, Watch, WatchCaller, WatchSink } from '@meshkit/shards/watch';
+import { compareVersions } from '@meshkit/shards/records';
+import type { KnownShards, ResetReason, Watch, WatchCaller, WatchSink } from '@meshkit/shards/watch';
 import type { Audience, BlockProgress } from './audience.ts';
 import type { Writes } from './byte-cache.ts';
+import type { JournalArchive, Replay, Stretch } from './journal-archive.ts';
+import type { Told } from './ring.ts';
 import type { Timeline } from './timeline.ts';
-
-/** Where a stream begins. */
-export type Start =
-  | { kind: 'snapshot'; reason?: ResetReason; reset: boolean }
-  /** With the change after that number of the ring. */
-  | { kind: 'after'; number: number; mark: Mark }
-  /** With the change after a mark that this server has yet to reach. */
-  | { kind: 'ahead'; mark: Mark };
+import { cannotContinue, type Start } from './watch-start.ts';
 
 /** What a stream tells the hub. */
 export interface StreamOwner {
   readonly timeline: Timeline;
+  readonly journal: JournalArchive;
   /** Live streams have been told everything up to this number. */
   readonly cursor: number;
   now(): number;
@@ -27,6 +24,8 @@ export interface StreamOwner {
   lagged(stream: WatchStream): void;
   ended(stream: WatchStream, error?: ShardError): void;
   unexpected(error: unknown): ShardError;
+  /** What it knows was continued by the journal, or not at all. */
+  resumed(result: 'journal' | ResetReason): void;
 }
 
 export interface StreamOptions {
@@ -40,13 +39,15 @@ export interface StreamOptions {
 }
 
 const PARKED = Symbol('parked');
+/** What catching up is made of: something to write, or something to wait for. */
+type Step = Writes | typeof PARKED | Promise<void>;
 /** So often may a stream start over without having caught up. */
 const MAX_START_OVERS = 3;
 
 /**
- * One stream. It catches up at the pace of its network, pulling what it has to hear (a snapshot, changes of the ring)
- * lot by lot, and is live once it has heard everything; then the hub pushes. The ring is the queue of all streams:
- * nothing but what the sink has not sent yet waits for one of them alone.
+ * One stream. It catches up at the pace of its network, pulling what it has to hear (a snapshot, changes of the journal
+ * or the ring) lot by lot, and is live once it has heard everything; then the hub pushes. The ring is the queue of all
+ * streams, and where it ends the journal is: nothing but what the sink has not sent yet waits for one of them alone.
  */
 export class WatchStream implements Watch {
   readonly caller: WatchCaller;
@@ -60,12 +61,18 @@ export class WatchStream implements Watch {
   readonly #options: StreamOptions;
   /** Number of the newest change that it has been told of, or that is none of its concern. */
   #told = 0;
-  /** How far it was told last that it is: by a bookmark, or the end of a snapshot. */
+  /** The newest settled state that it knows, as far as that is not the one after `told`. */
   #mark: Mark | undefined;
+  /** It may know as much already: what it is told does not go back behind that. */
+  #known: Mark | undefined;
+  /** It was told a part of a reconstructed stretch, up to this position. */
+  #beyond: string | undefined;
+  /** It may have shards that none of the changes names; a snapshot tells, once it has heard them. */
+  #unsure = false;
   #restarts: number;
   #phase: 'catchingUp' | 'live' | 'ended' = 'catchingUp';
   /** What it still has to hear before it is live. */
-  #source: Generator<Writes | typeof PARKED>;
+  #source: Generator<Step>;
   /** Inside a block that can only be resumed as a whole: the token for that. */
   #blockToken: string | undefined;
   readonly #block: BlockProgress = {
@@ -75,11 +82,16 @@ export class WatchStream implements Watch {
     atEnd: (number, mark) => {
       this.#told = number;
       this.#mark = mark;
+      this.#known = undefined;
+      this.#beyond = undefined;
+      this.#unsure = false;
       this.#blockToken = undefined;
     },
   };
-  /** Its mark is yet to be reached. */
-  #ahead = false;
+  /** What it knows is ahead of the ring, or behind it: `told` says nothing, only the mark counts. */
+  #elsewhere = false;
+  #replay: Replay | undefined;
+  #waiting = false;
   #waitingSince: number | undefined;
   #startOvers = 0;
   #messages = 0;
@@ -105,12 +117,17 @@ export class WatchStream implements Watch {
 
   /** Goes on with catching up as far as the network lets it. */
   pump(): void {
+    if (this.#waiting) return;
     this.#waitingSince = undefined;
     while (this.#phase === 'catchingUp' && this.#sink.backlog < this.#sink.limit / 2) {
       const { done, value } = this.#next();
       if (done) break;
       if (value === PARKED) {
         this.#owner.parked(this);
+        return;
+      }
+      if (value instanceof Promise) {
+        this.#goOnAfter(value);
         return;
       }
       this.#write(value);
@@ -136,6 +153,7 @@ export class WatchStream implements Watch {
       return 0;
     }
     this.#told = to;
+    this.#mark = this.#owner.timeline.ring.markAt(to);
     this.#write(due);
     return due.messages;
   }
@@ -153,9 +171,10 @@ export class WatchStream implements Watch {
     if (this.#phase !== 'ended' && this.#sink.backlog === 0) this.#write({ parts: [bytes], messages: 0 });
   }
 
-  /** History was cut: what the stream has heard of is of another one. */
-  startOver(): void {
+  /** The ring has left it behind, or history was cut; `mark`: what live streams know. */
+  startOver(mark?: Mark): void {
     if (this.#phase !== 'live') return;
+    if (mark && compareVersions(mark.position, this.#mark?.position ?? '') > 0) this.#mark = mark;
     this.#phase = 'catchingUp';
     this.#source = this.#goOn();
     this.#owner.parked(this);
@@ -165,6 +184,7 @@ export class WatchStream implements Watch {
     if (this.#phase === 'ended') return;
     const token = this.#token();
     this.#phase = 'ended';
+    this.#replay?.close();
     this.#owner.ended(this, error);
     this.#sink.end(error, token);
   }
@@ -179,53 +199,176 @@ export class WatchStream implements Watch {
   close(): void {
     if (this.#phase === 'ended') return;
     this.#phase = 'ended';
+    this.#replay?.close();
     this.#owner.ended(this);
   }
 
-  *#catchUp(start: Start): Generator<Writes | typeof PARKED> {
-    if (start.kind === 'snapshot') yield* this.#snapshot(start.reason, start.reset);
+  *#catchUp(start: Start): Generator<Step> {
+    if (start.kind === 'snapshot') yield* this.#snapshot(start.reason, start.reset, start.known);
     else {
       // Says at once that the stream goes on, and from where.
       this.#mark = start.mark;
+      this.#known = start.mark;
+      this.#unsure = start.unsure;
       if (start.kind === 'after') this.#told = start.number;
-      else this.#ahead = true;
-      if (!start.mark.partial) yield this.audience.bookmark(start.mark);
+      else this.#elsewhere = true;
+      if (start.kind === 'journal') this.#replay = start.replay;
+      yield this.audience.bookmark(start.mark);
       if (start.kind === 'ahead') yield* this.#reach(start.mark);
+      if (start.kind === 'journal') yield* this.#fromJournal(start.replay);
     }
     yield* this.#goOn();
   }
 
-  *#goOn(): Generator<Writes> {
+  *#goOn(): Generator<Step> {
     const { timeline } = this.#owner;
     const { ring } = timeline;
     for (;;) {
-      if (!ring.reaches(this.#told)) {
-        const isOther = this.#restarts !== timeline.restarts;
+      if (this.#restarts !== timeline.restarts) {
         this.#restarts = timeline.restarts;
-        yield* this.#resetTo(isOther ? 'lineageChanged' : 'expired');
-      } else if (this.#told === ring.last) return;
-      else {
+        yield* this.#resetTo('lineageChanged');
+      } else if (!ring.reaches(this.#told)) yield* this.#goBack();
+      else if (this.#told === ring.last) {
+        if (!this.#unsure || !this.#known) return;
+        yield* this.audience.settled(this.#known, this.#block);
+      } else if (this.#known && this.#repeats(ring.at(this.#told + 1)!, this.#known)) {
+        this.#told += 1;
+        yield this.audience.repeated(ring.at(this.#told)!, this.#known, this.#beyond);
+      } else {
+        this.#known = undefined;
         const to = this.audience.lotAfter(this.#told);
         const writes = this.audience.changes(this.#told, to);
         this.#told = to;
+        const { change, mark, settled } = ring.at(to)!;
+        this.#mark = mark;
+        this.#beyond = settled ? undefined : change.position;
         yield writes;
       }
     }
   }
 
   /** Waits for the timeline; what the stream knows already is then passed over. */
-  *#reach(mark: Mark): Generator<Writes | typeof PARKED> {
+  *#reach(mark: Mark): Generator<Step> {
     const { timeline } = this.#owner;
-    while (this.#restarts === timeline.restarts && comparePoints(timeline.head, mark) < 0) yield PARKED;
-    this.#ahead = false;
-    const number = timeline.ring.numberAt(mark);
-    const found = number === undefined ? undefined : timeline.ring.markAt(number);
-    if (number !== undefined && found?.anchor === mark.anchor) this.#told = number;
-    else yield* this.#resetTo('lineageChanged');
+    while (this.#isAhead(mark)) yield PARKED;
+    if (this.#restarts === timeline.restarts) yield* this.#handOver(mark);
+  }
+
+  #isAhead({ position }: Mark): boolean {
+    const { timeline } = this.#owner;
+    return this.#restarts === timeline.restarts && compareVersions(position, timeline.position) > 0;
+  }
+
+  /** From a settled state that the timeline has reached on with the ring. False when the ring begins after it. */
+  *#handOver(mark: Mark, evenInGap = true): Generator<Step, boolean> {
+    const found = this.#owner.timeline.find(mark);
+    if (found === 'before' || (found !== 'other' && !found.exact && !evenInGap)) return false;
+    this.#elsewhere = false;
+    this.#replay?.close();
+    this.#replay = undefined;
+    // The journal, or another replica, says otherwise than the cluster itself: nobody can tell what the watcher has.
+    if (found === 'other') yield* this.#resetTo('lineageChanged');
+    else {
+      this.#told = found.number;
+      if (!found.exact) {
+        this.#known ??= mark;
+        this.#unsure = true;
+      }
+    }
+    return true;
+  }
+
+  /** The ring has forgotten what comes after `told`: on with the journal, where there is one. */
+  *#goBack(): Generator<Step> {
+    const { journal, timeline } = this.#owner;
+    // Whoever is unsure goes on from where it was sure.
+    const mark = this.#unsure ? this.#known : this.#mark;
+    const replay = mark && timeline.branch === '' ? yield* this.#wait(journal.replay(mark)) : 'expired';
+    if (replay === 'expired') yield* this.#resetTo('expired');
+    else if (replay === 'other') yield* this.#resetTo('lineageChanged');
+    else {
+      this.#owner.resumed('journal');
+      this.#elsewhere = true;
+      this.#replay = replay;
+      this.#known = mark;
+      this.#unsure ||= !replay.exact || this.#beyond !== undefined;
+      yield* this.#fromJournal(replay);
+    }
+  }
+
+  /** Changes of the journal, until the ring has what comes next. */
+  *#fromJournal(replay: Replay): Generator<Step> {
+    const { timeline } = this.#owner;
+    while (this.#restarts === timeline.restarts) {
+      while (this.#isAhead(replay.mark)) yield PARKED;
+      // A place in the ring where nothing has to be repeated may still come.
+      if (yield* this.#handOver(replay.mark, replay.ended)) return;
+      const stretch = yield* this.#wait(replay.next());
+      if (stretch === 'expired') break;
+      if (stretch) yield* this.#stretch(stretch);
+      else if (timeline.find(replay.mark) === 'before' && !(yield* this.#wait(replay.more()))) break;
+    }
+    this.#elsewhere = false;
+    this.#replay?.close();
+    this.#replay = undefined;
+    if (this.#restarts === timeline.restarts) yield* this.#resetTo('expired');
+  }
+
+  *#stretch(stretch: Stretch): Generator<Step> {
+    const { entries, to } = stretch;
+    let at = 0;
+    for (; this.#known && at < entries.length; at += 1) {
+      const entry = entries[at]!;
+      if (!this.#repeats(entry, this.#known)) break;
+      yield this.audience.repeated(entry, this.#known, this.#beyond);
+    }
+    if (at < entries.length) this.#known = undefined;
+    while (at < entries.length) {
+      const end = this.audience.lotOf(at, entries.length);
+      const writes = this.audience.replayed(stretch, at, end);
+      at = end;
+      this.#know(entries[end - 1]!.mark);
+      yield writes;
+    }
+    this.#know(to);
+  }
+
+  /** The watcher may know of the change, or was told of others that led there. */
+  #repeats({ change, mark }: Told, known: Mark): boolean {
+    const isBeyond =
+      compareVersions(change.position, known.position) > 0 && compareVersions(mark.position, known.position) >= 0;
+    return this.#unsure || !isBeyond;
+  }
+
+  #know(mark: Mark): void {
+    if (compareVersions(mark.position, this.#mark?.position ?? '') > 0) this.#mark = mark;
+  }
+
+  *#wait<T>(promise: Promise<T>): Generator<Step, T> {
+    let outcome: { value: T } | { error: unknown } | undefined;
+    yield promise.then(
+      (value) => {
+        outcome = { value };
+      },
+      (error: unknown) => {
+        outcome = { error };
+      },
+    );
+    const { value, error } = outcome as unknown as { value: T; error?: unknown };
+    if (error !== undefined) throw error;
+    return value;
+  }
+
+  #goOnAfter(promise: Promise<void>): void {
+    this.#waiting = true;
+    void promise.then(() => {
+      this.#waiting = false;
+      if (this.#phase === 'catchingUp') this.pump();
+    });
   }
 
   /** After a lag: what was missed, folded. */
-  *#fold(): Generator<Writes> {
+  *#fold(): Generator<Step> {
     const { ring } = this.#owner.timeline;
     if (ring.reaches(this.#told)) {
       yield* this.audience.folded(this.#told, ring.last, this.#block);
@@ -233,27 +376,34 @@ export class WatchStream implements Watch {
     yield* this.#goOn();
   }
 
-  *#resetTo(reason: ResetReason): Generator<Writes> {
-    if (this.#options.failWhenExpired) throw cannotContinue(reason, this.#owner.timeline);
+  *#resetTo(reason: ResetReason): Generator<Step> {
+    const { timeline, journal } = this.#owner;
+    if (this.#options.failWhenExpired) throw cannotContinue(reason, timeline, journal);
     this.#startOvers += 1;
     if (this.#startOvers > MAX_START_OVERS) throw slowConsumer();
+    this.#known = undefined;
+    this.#unsure = false;
+    this.#elsewhere = false;
+    this.#owner.resumed(reason);
     yield* this.#snapshot(reason, true);
   }
 
-  *#snapshot(reason: ResetReason | undefined, reset: boolean): Generator<Writes> {
+  *#snapshot(reason: ResetReason | undefined, reset: boolean, known?: KnownShards): Generator<Step> {
     if (reset && reason) {
       this.#blockToken = this.audience.snapshotToken();
       yield this.audience.encode({ type: 'reset', reason, token: this.#blockToken });
     }
-    yield* this.audience.snapshot(reason, this.#block);
+    if (known && reason) yield* this.audience.delta(known, reason, this.#block);
+    else yield* this.audience.snapshot(reason, this.#block);
   }
 
   /** The next lot; none left: the stream is live, or has ended. */
-  #next(): IteratorResult<Writes | typeof PARKED, void> {
+  #next(): IteratorResult<Step, void> {
     try {
       const next = this.#source.next();
       if (next.done && this.#phase === 'catchingUp') {
         this.#phase = 'live';
+        this.#known = undefined;
         this.#startOvers = 0;
         this.#owner.caughtUp(this);
       }
@@ -295,26 +445,11 @@ export class WatchStream implements Watch {
     if (this.#blockToken !== undefined) return this.#blockToken;
     // History was cut, and the stream has yet to say so.
     if (this.#restarts !== this.#owner.timeline.restarts) return this.audience.foreignToken();
-    if (this.#ahead && this.#mark) return this.audience.tokenAfter(this.#mark);
+    if (this.#unsure && this.#known) return this.audience.tokenAfter(this.#known, true);
+    if (this.#elsewhere && this.#mark) return this.audience.tokenAfter(this.#mark);
     const told = this.#phase === 'live' ? Math.max(this.#told, this.#owner.cursor) : this.#told;
     return this.audience.tokenAt(told, this.#mark);
   }
-}
-
-/** What `onExpired: fail` asks for; `floor` and `head` say which positions could be resumed. */
-export function cannotContinue(reason: ResetReason, { ring, head }: Timeline): ShardError {
-  const details = { floor: ring.floor.position, head: head.position };
-  return reason === 'expired'
-    ? new ShardError(
-        'tokenExpired',
-        `the changes since are no longer held, only those after position ${details.floor}; start again without the token`,
-        details,
-      )
-    : new ShardError(
-        'lineageChanged',
-        'the token is of another history (another cluster, or one that was restored since); start again without it',
-        details,
-      );
 }
 
 function slowConsumer(): ShardError {

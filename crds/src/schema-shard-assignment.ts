@@ -88,6 +88,7 @@ const transition = mirror<Transition>()(
     from: node('The owner before.').optional(),
     to: node('The owner after.').optional(),
     phase,
+    epoch: version('status.epoch after this change.').optional(),
     actor,
     reason: text(1024, 'Why.'),
     changeTicket: changeTicket.optional(),

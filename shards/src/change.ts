@@ -12,11 +12,12 @@ export interface Point {
   readonly ordinal: number;
 }
 
-/** A point of the history, and the digest of the whole state there. */
+/**
+ * A settled state: what the cluster really was, once everything at or before `position` had happened, and its digest.
+ * Between the changes of a reconstructed stretch no state is settled. The position alone names it; `ordinal` is 0.
+ */
 export interface Mark extends Point {
-  anchor: string;
-  /** Between changes that are one step: the state there never was. */
-  partial?: boolean;
+  readonly anchor: string;
 }
 
 export function comparePoints(a: Point, b: Point): number {
@@ -33,6 +34,14 @@ export interface Change extends Point {
   readonly key: string;
   readonly before?: ShardAssignment;
   readonly after?: ShardAssignment;
+  /** Where the records do not tell it: of a replayed or reconstructed change. Ask `historyOf`. */
+  readonly history?: ChangeHistory;
+  /** When it happened, RFC 3339; absent where only the time of its arrival is known. */
+  readonly at?: string;
+  /** `reconcile`: found out afterwards by comparing states; absent: seen as it happened. */
+  readonly source?: 'watch' | 'reconcile';
+  /** So many changes before this one could not be told apart from it any more. */
+  readonly coalesced?: number;
 }
 
 /** What a watcher is told of a change. `cause: 'filter'`: DELETED for this watcher only, the shard still exists. */
@@ -61,15 +70,17 @@ export interface ChangeHistory {
 }
 
 /**
- * From the newest transition when this change brought one, else from the spec edit that it is. Deletions have no
- * actor: Kubernetes does not tell.
+ * What the change itself says; else from the newest transition when this change brought one, else from the spec edit
+ * that it is. Deletions have no actor: Kubernetes does not tell.
  */
-export function historyOf({ before, after }: Pick<Change, 'before' | 'after'>): ChangeHistory {
+export function historyOf(change: Pick<Change, 'before' | 'after' | 'history'>): ChangeHistory {
+  const { before, after, history } = change;
+  if (history) return history;
   const owned = before?.status?.owner;
   const previousOwner = owned !== after?.status?.owner ? owned : undefined;
   const newest = after?.status?.recentTransitions?.at(-1);
-  const known = before?.status?.recentTransitions?.at(-1);
-  if (newest && newest.version !== known?.version) {
+  // By the version of the whole status: a replayed `before` does not have the transitions themselves.
+  if (newest && newest.version > (before?.status?.version ?? 0)) {
     const { actor, reason, changeTicket } = newest;
     return { actor, reason, changeTicket, previousOwner };
   }

@@ -94,6 +94,7 @@ export function nextStatus(
     // A Lost shard keeps its owner for the record only: nobody owns it now.
     to: step.phase === 'Lost' ? undefined : step.phase === 'Draining' ? step.move?.to : step.owner,
     phase: step.phase,
+    epoch,
     actor: step.why.actor,
     reason: step.why.reason.slice(0, MAX_REASON),
     changeTicket: step.why.changeTicket,

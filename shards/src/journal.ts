@@ -1,4 +1,5 @@
 import type { ChangeHistory, Mark, Point } from './change.ts';
+import type { Departed } from './journal-fold.ts';
 import type { ShardView } from './shard-view.ts';
 
 /**
@@ -35,6 +36,8 @@ export interface JournalSlice {
 export interface JournalState {
   readonly mark: Mark;
   readonly shards: readonly ShardView[];
+  /** Shards that are gone, oldest first: who owned them last. */
+  readonly departed?: readonly Departed[];
 }
 
 export interface JournalHead {
@@ -56,9 +59,11 @@ export interface JournalReader {
   /** Undefined while nothing was ever written. */
   head(signal: AbortSignal): Promise<JournalHead | undefined>;
   /**
-   * Entries after a position up to the head, in slices, oldest first. A position inside a gap is read from the gap's
-   * beginning: `from` of the first slice is at or before `after`. Rejects with `tokenExpired` (details `floor`, `head`)
-   * when `after` is before the floor, or when a segment in between is missing or damaged.
+   * Entries after a position up to the head, in slices, oldest first; one empty slice when there are none. `from` of the
+   * first slice is the settled state at `after`, so that its anchor is the one that a token from there has; its position
+   * is that of the newest entry at or before `after`. Inside a gap nothing is settled: then it is the gap's beginning.
+   * Rejects with `tokenExpired` (details `floor`, `head`) when `after` is before the floor, or when a segment in between
+   * is missing or damaged.
    */
   read(after: string, signal: AbortSignal): AsyncIterable<JournalSlice>;
   /** From the head back to the floor, slices newest first (the entries in them still oldest first). */

@@ -138,6 +138,8 @@ export interface Transition {
   from?: string;
   to?: string;
   phase: Phase;
+  /** The fencing token after it; absent on transitions that an older operator wrote. */
+  epoch?: number;
   actor: Actor;
   reason: string;
   changeTicket?: string;

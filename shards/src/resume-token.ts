@@ -1,4 +1,3 @@
-import type { Point } from './change.ts';
 import { filterDigest } from './cursor.ts';
 import { ShardError } from './errors.ts';
 import type { ShardFilter } from './repository.ts';
@@ -7,34 +6,32 @@ import { openToken, sealToken, tokenInvalid } from './token.ts';
 const KIND = 'resume';
 const NAME = 'resumeToken';
 const SNAPSHOT = 's';
-const PARTIAL = 'p';
+const BEYOND = 'b';
 
-/** What a watcher knows: everything up to the point, in that lineage. */
-export interface ResumePoint extends Point {
+/** What a watcher knows: everything at or before a settled state (see `Mark`), in that lineage. */
+export interface ResumePoint {
   lineage: string;
+  position: string;
   /**
-   * Digest of the whole state at the point (see `StateDigest`). A server that knows another state there shares no
+   * Digest of the whole state at the position (see `StateDigest`). A server that knows another state there shares no
    * history with the token, whatever the positions say.
    */
   anchor: string;
   /** The token was handed out inside a snapshot, which has to start again. */
   snapshot: boolean;
-  /** Between changes that are one step, so that the state at the point never was. */
-  partial?: boolean;
+  /** Handed out inside a reconstructed stretch: whoever has it may know some of what came after the position. */
+  beyond?: boolean;
 }
 
 /** `filter` as text: `filterDigest` of the stream's or list's filter. */
 export function sealResumeToken(filter: string, point: ResumePoint): string {
-  const { lineage, position, ordinal, anchor, snapshot, partial } = point;
-  const mode = snapshot ? SNAPSHOT : partial ? PARTIAL : '';
-  return sealToken(KIND, [filter, lineage, position, String(ordinal), anchor, mode]);
+  const { lineage, position, anchor, snapshot, beyond } = point;
+  return sealToken(KIND, [filter, lineage, position, anchor, snapshot ? SNAPSHOT : beyond ? BEYOND : '']);
 }
 
 /** Throws `tokenInvalid`, or `filterMismatch` for a token of another filter. */
 export function openResumeToken(filter: ShardFilter, token: string): ResumePoint {
-  const fields = openToken(KIND, token, NAME);
-  const [bound, lineage = '', position = '', ordinal = '', anchor = '', mode] = fields;
-  if (!/^\d{1,40}$/.test(position) || !/^\d{1,15}$/.test(ordinal)) throw tokenInvalid(NAME, 'is damaged');
+  const { bound, ...point } = openAnyResumeToken(token, NAME);
   if (bound !== filterDigest(filter)) {
     const detail = 'belongs to a list or watch with other filters';
     throw new ShardError(
@@ -43,6 +40,12 @@ export function openResumeToken(filter: ShardFilter, token: string): ResumePoint
       { errors: [{ pointer: `/query/${NAME}`, detail }] },
     );
   }
-  const point = { lineage, position, ordinal: Number(ordinal), anchor };
-  return { ...point, snapshot: mode === SNAPSHOT, partial: mode === PARTIAL };
+  return point;
+}
+
+/** A token of whatever filter; `bound` is that filter's digest, `name` the parameter that it came in. Throws `tokenInvalid`. */
+export function openAnyResumeToken(token: string, name: string): ResumePoint & { bound: string } {
+  const [bound = '', lineage = '', position = '', anchor = '', mode] = openToken(KIND, token, name);
+  if (!/^\d{1,40}$/.test(position)) throw tokenInvalid(name, 'is damaged');
+  return { bound, lineage, position, anchor, snapshot: mode === SNAPSHOT, beyond: mode === BEYOND };
 }

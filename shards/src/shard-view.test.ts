@@ -1,7 +1,9 @@
+import fc from 'fast-check';
 import { describe, expect, it } from 'vitest';
+import { act, perform, ShardHistory } from '../test/shard-history.ts';
 import type { ShardAssignment } from './records.ts';
 import { API_VERSION } from './records.ts';
-import { served, servedNode } from './shard-view.ts';
+import { recordOf, type ShardView, served, servedNode } from './shard-view.ts';
 
 const fresh: ShardAssignment = {
   apiVersion: API_VERSION,
@@ -81,6 +83,69 @@ describe('served', () => {
       },
     });
     expect(view.conditions?.map(({ type }) => type)).toEqual(['Ready', 'Stalled']);
+  });
+});
+
+const text = fc.string({ maxLength: 8 });
+const some = <T>(value: fc.Arbitrary<T>) => fc.option(value, { nil: undefined });
+const number = fc.nat(1_000_000);
+/** As JSON has it, in the order of `served`: nothing else reaches a journal. */
+const anyView: fc.Arbitrary<ShardView> = fc.record({
+  namespace: text,
+  name: text,
+  uid: text,
+  shardSet: text,
+  shardId: text,
+  phase: fc.constantFrom('Pending', 'Active', 'Draining', 'Paused', 'Disabled', 'Lost'),
+  state: fc.constantFrom('Active', 'Paused', 'Disabled'),
+  owner: some(text),
+  ownerEndpoint: some(text),
+  previousOwner: some(text),
+  epoch: number,
+  version: number,
+  generation: number,
+  observedGeneration: number,
+  capacity: number,
+  locality: some(fc.record({ region: some(text), zone: some(text) })),
+  pinned: some(text),
+  move: some(fc.record({ to: some(text), startedAt: text, deadline: text })),
+  since: some(text),
+  changeTicket: some(text),
+  reason: some(text),
+  conditions: some(
+    fc.array(
+      fc.record({
+        type: fc.constant('Ready'),
+        status: fc.constantFrom('False', 'Unknown'),
+        reason: text,
+        message: text,
+      }),
+      { minLength: 1, maxLength: 3 },
+    ),
+  ),
+});
+
+describe('recordOf', () => {
+  it('makes a record of which the same is served, to the letter', () => {
+    fc.assert(
+      fc.property(anyView, (view) => {
+        expect(JSON.stringify(served(recordOf(view)))).toBe(JSON.stringify(view));
+      }),
+    );
+  });
+
+  it('is the inverse for every record that there is', () => {
+    fc.assert(
+      fc.property(fc.array(act, { maxLength: 30 }), (acts) => {
+        const shards = new ShardHistory();
+        perform(shards, acts);
+        for (const { after } of shards.watched) {
+          if (!after) continue;
+          const view = JSON.parse(JSON.stringify(served(after)));
+          expect(JSON.stringify(served(recordOf(view)))).toBe(JSON.stringify(served(after)));
+        }
+      }),
+    );
   });
 });
 

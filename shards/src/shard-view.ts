@@ -1,4 +1,12 @@
-import type { Condition, MeshNode, Phase, ShardAssignment, ShardLocality, ShardState } from './records.ts';
+import {
+  API_VERSION,
+  type Condition,
+  type MeshNode,
+  type Phase,
+  type ShardAssignment,
+  type ShardLocality,
+  type ShardState,
+} from './records.ts';
 import type { OwningNode } from './repository.ts';
 
 /**
@@ -95,6 +103,49 @@ export function served(record: ShardAssignment): ShardView {
     conditions: attention(status?.conditions),
   };
 }
+
+/**
+ * A record of which the same is served: `served(recordOf(view))` equals `view`. What is not served is not in it, or made
+ * up where a record must have it (the newest transition has only its time), so read it through `served` and filters alone.
+ */
+export function recordOf(view: ShardView): ShardAssignment {
+  const { namespace, name, uid, generation, pinned, since, capacity } = view;
+  return {
+    apiVersion: API_VERSION,
+    kind: 'ShardAssignment',
+    metadata: { namespace, name, uid, generation },
+    spec: {
+      shardSet: view.shardSet,
+      shardId: view.shardId,
+      capacity,
+      locality: view.locality,
+      owner: pinned === undefined ? undefined : { pinned },
+      state: view.state,
+      changeTicket: view.changeTicket,
+      reason: view.reason,
+    },
+    status: {
+      observedGeneration: view.observedGeneration,
+      phase: view.phase,
+      owner: view.owner,
+      ownerEndpoint: view.ownerEndpoint,
+      previousOwner: view.previousOwner,
+      epoch: view.epoch,
+      version: view.version,
+      move: view.move,
+      recentTransitions: since === undefined ? undefined : [{ ...UNKNOWN_TRANSITION, at: since }],
+      conditions: view.conditions?.map((condition) => ({ ...condition, lastTransitionTime: '' })),
+    },
+  };
+}
+
+/** Older than every other, so that nothing takes it for news. */
+const UNKNOWN_TRANSITION = {
+  version: 0,
+  phase: 'Pending' as const,
+  actor: { kind: 'Operator' as const, name: '' },
+  reason: '',
+};
 
 /** The state in which a condition says nothing worth reading (kstatus). */
 const QUIET: Record<string, Condition['status']> = { Ready: 'True', Reconciling: 'False', Stalled: 'False' };

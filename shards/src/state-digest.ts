@@ -1,6 +1,6 @@
 import { xxh64 } from './hash.ts';
 import type { ShardAssignment } from './records.ts';
-import { served } from './shard-view.ts';
+import { type ShardView, served } from './shard-view.ts';
 
 /** What is served of a record, as one number and its size: equal numbers, nothing to tell. */
 export interface Fingerprint {
@@ -10,7 +10,12 @@ export interface Fingerprint {
 }
 
 export function fingerprint(record: ShardAssignment): Fingerprint {
-  const text = JSON.stringify(served(record));
+  return fingerprintOf(served(record));
+}
+
+/** Of a view as `served` makes it: the order of its members counts. */
+export function fingerprintOf(view: ShardView): Fingerprint {
+  const text = JSON.stringify(view);
   return { hash: xxh64(text), size: text.length };
 }
 
@@ -21,6 +26,13 @@ export function fingerprint(record: ShardAssignment): Fingerprint {
  */
 export class StateDigest {
   #sum = 0n;
+
+  /** The digest that wrote itself down as this text. */
+  static of(text: string): StateDigest {
+    const digest = new StateDigest();
+    for (const character of text) digest.#sum = digest.#sum * 36n + BigInt(Number.parseInt(character, 36));
+    return digest;
+  }
 
   add({ hash }: Fingerprint): void {
     this.#sum = BigInt.asUintN(64, this.#sum + hash);

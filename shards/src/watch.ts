@@ -6,9 +6,11 @@ import type { ShardFilter } from './repository.ts';
 /**
  * Why what a watcher knows cannot be continued. `expired`: the changes since are no longer held; `lineageChanged`:
  * they happened in another history (another cluster, or one that was restored), so positions cannot be compared;
- * `snapshotInterrupted`: the token was handed out inside a snapshot, which starts again.
+ * `snapshotInterrupted`: the token was handed out inside a snapshot, which starts again. `unsettled` (of a snapshot
+ * without a reset): the token is of a stretch that had to be reconstructed; all that is known of it was said, and what
+ * the watcher may have besides is found by the snapshot.
  */
-export type ResetReason = 'expired' | 'lineageChanged' | 'snapshotInterrupted';
+export type ResetReason = 'expired' | 'lineageChanged' | 'snapshotInterrupted' | 'unsettled';
 
 /**
  * What a stream says, whatever carries it. Sequence: `snapshot-begin`, an ADDED `shard` for each shard that passes,
@@ -16,11 +18,20 @@ export type ResetReason = 'expired' | 'lineageChanged' | 'snapshotInterrupted';
  * `bookmark` now and then; `reset` and a snapshot may come at any time.
  *
  * `token` resumes after the message. Inside a snapshot (`reset`, `snapshot-begin` and its rows) it starts that
- * snapshot again, so that a cut in the middle skips nothing; between coalesced messages it starts a snapshot too.
- * Positions never go back but at a `reset`.
+ * snapshot again, so that a cut in the middle skips nothing; between coalesced messages it starts a snapshot too. Among
+ * changes that were reconstructed (`source: 'reconcile'`) it resumes before the first of them, because no state in between
+ * is known. Positions never go back on a stream but at a `reset`, and never below that of the token that it began with.
  */
 export type WatchMessage =
-  | { type: 'snapshot-begin'; position: string; lineage: string; reason?: ResetReason; token: string }
+  | {
+      type: 'snapshot-begin';
+      position: string;
+      lineage: string;
+      reason?: ResetReason;
+      /** Only what differs from what the watcher said to have follows, what is gone as DELETED. */
+      delta?: boolean;
+      token: string;
+    }
   | ShardMessage
   | { type: 'snapshot-end'; position: string; token: string }
   /** Everything that passes the filter, up to `position`, has been said. */
@@ -44,7 +55,19 @@ export interface ShardMessage {
   token: string;
   /** How many changes this one stands for, when more than one. */
   coalesced?: number;
+  /** `reconcile`: found out afterwards by comparing states; it may repeat what was said live. */
+  source?: 'reconcile';
 }
+
+/** What a watcher has of a shard. */
+export interface KnownShard {
+  uid: string;
+  generation: number;
+  version: number;
+}
+
+/** By `namespace/name`. */
+export type KnownShards = ReadonlyMap<string, KnownShard>;
 
 export interface WatchRequest {
   filter: ShardFilter;
@@ -52,8 +75,10 @@ export interface WatchRequest {
   resumeToken?: string;
   /** Without a token: a snapshot first (default), or only what changes from now on. */
   from?: 'now' | 'beginning';
-  /** When the token cannot be continued: `reset` and a snapshot (default), or an error. */
-  onExpired?: 'snapshot' | 'fail';
+  /** When the token cannot be continued: `reset` and a snapshot (default), or what differs from `known`, or an error. */
+  onExpired?: 'snapshot' | 'diff' | 'fail';
+  /** With `diff`: all that passes the filter and that the watcher has. */
+  known?: KnownShards;
   /** Let several changes of one shard become one when the client does not keep up, instead of ending the stream. */
   allowCoalescing?: boolean;
 }

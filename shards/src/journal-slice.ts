@@ -1,0 +1,47 @@
+import type { Mark } from './change.ts';
+import { ShardError } from './errors.ts';
+import type { JournalEntry, JournalHead, JournalSlice } from './journal.ts';
+import { compareVersions } from './records.ts';
+import { fingerprintOf, StateDigest } from './state-digest.ts';
+
+/** The marks after each of consecutive entries, from the one before them. */
+export function marksOf(from: Mark, entries: readonly JournalEntry[]): Mark[] {
+  const digest = StateDigest.of(from.anchor);
+  return entries.map(({ position, ordinal, before, after }) => {
+    if (before) digest.remove(fingerprintOf(before));
+    if (after) digest.add(fingerprintOf(after));
+    return { position, ordinal, anchor: digest.toString() };
+  });
+}
+
+/**
+ * What of a slice lies after a position. Its `from` is the settled state there, or, when the position lies in a gap, the
+ * one at the gap's beginning.
+ */
+export function sliceAfter(slice: JournalSlice, position: string): JournalSlice {
+  const { entries, gaps } = slice;
+  const inside = gaps.find(
+    ({ from, to }) => compareVersions(from, position) < 0 && compareVersions(position, to) < 0,
+  );
+  const cut = inside?.from ?? position;
+  const kept = entries.findIndex((entry) => compareVersions(entry.position, cut) > 0);
+  if (kept === 0 && entries.length > 0) return slice;
+  const left = kept < 0 ? entries : entries.slice(0, kept);
+  const reached = kept < 0 && compareVersions(slice.to.position, cut) <= 0;
+  const from = reached ? slice.to : (marksOf(slice.from, left).at(-1) ?? slice.from);
+  return {
+    from,
+    to: slice.to,
+    entries: kept < 0 ? [] : entries.slice(kept),
+    gaps: gaps.filter(({ to }) => compareVersions(to, from.position) > 0),
+  };
+}
+
+/** `why`: a clause that says what became of it. */
+export function journalExpired(position: string, { floor, mark }: JournalHead, why: string): ShardError {
+  return new ShardError(
+    'tokenExpired',
+    `the journal cannot tell what happened since position ${position}: ${why}; it begins at position ${floor.position} (${floor.at})`,
+    { floor: floor.position, head: mark.position },
+  );
+}
