@@ -95,9 +95,12 @@ async function runWave(
   { faultClass, seed, runs: plans }: Wave,
   patienceMs: number,
 ): Promise<RunHistory[]> {
+  const mayRelist = faultClass === 'kube-apiserver-restart' || faultClass === 'etcd-compaction';
+  const killsApiServers = faultClass === 'api-server-kill' || faultClass === 'token-below-floor';
   const header = {
     mayReset: faultClass === 'restore' || faultClass === 'token-below-floor',
-    mayRelist: faultClass === 'kube-apiserver-restart' || faultClass === 'etcd-compaction',
+    mayRelist,
+    mayReconstruct: mayRelist || killsApiServers || faultClass === 'restore',
   };
   const runs = plans.map((plan) => new Run(stage, plan, header, patienceMs));
   try {

@@ -1,11 +1,13 @@
-import type { HistoryEntry, RunHistory, ToldEntry, WatcherInfo } from './history.ts';
+import type { HistoryEntry, RunHistory, ShardState, ToldEntry, WatcherInfo } from './history.ts';
 import { passes, sameState, Truth, type TruthEvent } from './truth.ts';
 import type { Counter, Violation } from './violation.ts';
 
 /** `recentTransitions` holds this many hops: so many can be told one by one after lost history. */
 const REMEMBERED_HOPS = 8;
+const LEAVES = 'leaves by ';
+const GONE = 'gone ';
 
-/** A hop of one life of a shard: its version; or its end, or its leaving the filter (with the version that did it). */
+/** A hop of one life of a shard: who has it now, in which epoch and phase; or its end, or its leaving the filter by such a hop. */
 interface Hop {
   id: string;
   uid: string;
@@ -23,13 +25,20 @@ export function checkHops({ header, entries }: RunHistory): Violation[] {
   const gaps = header.mayRelist ? faultSpans(entries) : [];
   const lives = endedLives(truth);
   const hopsOfLife = new Map<string, number>();
+  const ids = new Map<string, string>();
   for (const { after, before } of truth.events) {
-    if (after && after.version !== before?.version)
-      hopsOfLife.set(after.uid, (hopsOfLife.get(after.uid) ?? 0) + 1);
+    if (!after) continue;
+    const isHop = before?.uid !== after.uid || ownershipOf(after) !== ownershipOf(before);
+    if (isHop) hopsOfLife.set(after.uid, (hopsOfLife.get(after.uid) ?? 0) + 1);
+    const id = isHop ? `${after.uid} v${after.version} ${ownershipOf(after)}` : ids.get(versionOf(before));
+    // A state that was written again under one version is still the hop that it was.
+    if (id !== undefined && (isHop || !ids.has(versionOf(after)))) ids.set(versionOf(after), id);
   }
   return header.watchers
     .filter(({ kind }) => kind === 'client')
-    .flatMap((watcher) => new HopCheck(watcher, { header, truth, gaps, lives, hopsOfLife }).run(entries));
+    .flatMap((watcher) =>
+      new HopCheck(watcher, { header, truth, gaps, lives, hopsOfLife, ids }).run(entries),
+    );
 }
 
 interface Context {
@@ -40,6 +49,8 @@ interface Context {
   /** Uids that are no more. */
   lives: ReadonlySet<string>;
   hopsOfLife: ReadonlyMap<string, number>;
+  /** `uid version` -> the hop that it belongs to: not every version is one. */
+  ids: ReadonlyMap<string, string>;
 }
 
 class HopCheck {
@@ -47,7 +58,7 @@ class HopCheck {
   readonly #context: Context;
   readonly #violations: Violation[] = [];
   /** By key: what is to be told from the baseline on, and how far it was. */
-  #expected = new Map<string, { hops: Hop[]; next: number }>();
+  #expected = new Map<string, { hops: Hop[]; next: number; base: string }>();
   /** By key: what was told last. */
   readonly #last = new Map<string, ToldEntry>();
   #era = 0;
@@ -78,8 +89,8 @@ class HopCheck {
         reset = false;
       } else if (entry.kind === 'told' && this.#checking) {
         const gone = entry.type === 'DELETED';
-        const version = gone && !entry.state ? 'gone' : `${gone ? 'leaves ' : ''}${entry.state?.version}`;
-        this.#told(entry, `${entry.uid} ${version}`);
+        const { state } = entry;
+        this.#told(entry, state ? `${gone ? LEAVES : ''}${this.#idOf(state)}` : `${GONE}${entry.uid}`);
       }
     }
     return this.#violations;
@@ -87,13 +98,16 @@ class HopCheck {
 
   /** Everything up to the position is known; what comes after it is to be told. */
   #begin(position: bigint): void {
-    this.#expected = new Map();
+    const base = this.#context.truth.at(this.#era, position);
+    this.#expected = new Map(
+      [...base].map(([key, state]) => [key, { hops: [], next: 0, base: this.#idOf(state) }]),
+    );
     this.#checking = true;
     for (const event of this.#context.truth.events) {
       if (event.era !== this.#era || event.position <= position) continue;
       const hop = this.#hopOf(event);
       if (!hop) continue;
-      const known = this.#expected.get(event.key) ?? { hops: [], next: 0 };
+      const known = this.#expected.get(event.key) ?? { hops: [], next: 0, base: '' };
       known.hops.push(hop);
       this.#expected.set(event.key, known);
     }
@@ -105,11 +119,17 @@ class HopCheck {
     const is = passes(this.#watcher, key, after);
     const uid = (after ?? before)!.uid;
     const place = { uid, position, enters: is && !was, leaves: was && !is };
-    if (!after) return was ? { ...place, id: `${uid} gone` } : undefined;
-    if (before && before.uid === after.uid && before.version === after.version && was === is)
-      return undefined;
-    if (is) return { ...place, id: `${uid} ${after.version}` };
-    return was ? { ...place, id: `${uid} leaves ${after.version}` } : undefined;
+    if (!after) return was ? { ...place, id: `${GONE}${uid}` } : undefined;
+    if (before && this.#idOf(before) === this.#idOf(after)) return undefined;
+    if (is) return { ...place, id: this.#idOf(after) };
+    return was ? { ...place, id: `${LEAVES}${this.#idOf(after)}` } : undefined;
+  }
+
+  /** Of the hop that led to the state; what was told of it has to be what was written. */
+  #idOf(state: ShardState): string {
+    const id = this.#context.ids.get(versionOf(state));
+    const ownership = ownershipOf(state);
+    return id?.endsWith(` ${ownership}`) ? id : `${versionOf(state)} ${ownership}, which never was`;
   }
 
   #told(entry: ToldEntry, id: string): void {
@@ -128,11 +148,9 @@ class HopCheck {
       return;
     }
     // No hop: an edit of the spec, a new endpoint; or a hop that was told before, which only a program that began again may hear.
-    const last = hops[next - 1];
-    const [, version] = id.split(/ (?=leaves|gone|\d)/);
     if (this.#watcher.restarts) return;
     const isEdit =
-      (last === undefined || last.id === id) && version !== 'gone' && !version?.startsWith('leaves');
+      id === (hops[next - 1]?.id ?? known?.base) && !id.startsWith(LEAVES) && !id.startsWith(GONE);
     if (isEdit) {
       const isNews =
         !earlier || !sameState(earlier.state, entry.state) || this.#happened(key, earlier.position, position);
@@ -174,7 +192,7 @@ class HopCheck {
   /** It happened while nobody watched, to a shard that was gone when somebody looked again. */
   #isUnknowable({ id, uid, position }: Hop): boolean {
     // Nobody owned it yet: what is reconstructed begins with its first owner.
-    if (id === `${uid} 0`) return true;
+    if (id.endsWith(' e0 Pending -')) return true;
     const { gaps, lives } = this.#context;
     return lives.has(uid) && gaps.some(({ from, to }) => from <= position && position <= to);
   }
@@ -188,6 +206,14 @@ class HopCheck {
   #add(counter: Counter, check: string, detail: string): void {
     this.#violations.push({ counter, check, subject: this.#watcher.id, detail });
   }
+}
+
+function ownershipOf({ epoch, phase, owner }: ShardState): string {
+  return `e${epoch} ${phase} ${owner ?? '-'}`;
+}
+
+function versionOf({ uid, version }: ShardState): string {
+  return `${uid} ${version}`;
 }
 
 function endedLives(truth: Truth): Set<string> {

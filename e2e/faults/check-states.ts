@@ -71,10 +71,15 @@ function expectedFor(watcher: WatcherInfo, all: Map<string, ShardState>): Map<st
  */
 export function checkStates({ header, entries }: RunHistory): Violation[] {
   const truth = new Truth(entries);
-  return header.watchers.flatMap((watcher) => checkWatcher(watcher, entries, truth));
+  return header.watchers.flatMap((watcher) => checkWatcher(watcher, header.mayReconstruct, entries, truth));
 }
 
-function checkWatcher(watcher: WatcherInfo, entries: readonly HistoryEntry[], truth: Truth): Violation[] {
+function checkWatcher(
+  watcher: WatcherInfo,
+  mayReconstruct: boolean,
+  entries: readonly HistoryEntry[],
+  truth: Truth,
+): Violation[] {
   const violations: Violation[] = [];
   const add = (counter: Violation['counter'], check: string, detail: string) =>
     violations.push({ counter, check, subject: watcher.id, detail });
@@ -83,6 +88,8 @@ function checkWatcher(watcher: WatcherInfo, entries: readonly HistoryEntry[], tr
   /** The highest position so far, of this stream of positions. */
   let position = 0n;
   let marked = 0n;
+  /** The highest position of anything that it was told, by any stream. */
+  let told = 0n;
   let inSnapshot = false;
   /** In one history from the beginning; after a reset that a restore led to, positions are of another. */
   let era: number | undefined = 0;
@@ -99,10 +106,20 @@ function checkWatcher(watcher: WatcherInfo, entries: readonly HistoryEntry[], tr
       if (truth.eras > 1) era = undefined;
       position = 0n;
       marked = 0n;
+      told = 0n;
+    } else if (entry.kind === 'open') {
+      // The stream before may have told of a reconstructed stretch, whose tokens are of the state before it.
+      const from = BigInt(entry.position);
+      if (from < position && !mayReconstruct)
+        add('outOfOrder', 'tokenWentBack', `a token of ${from} after ${position}`);
+      position = from;
+      told = from > told ? from : told;
+      marked = from;
     } else if (entry.kind === 'begin') {
       inSnapshot = true;
     } else if (entry.kind === 'told') {
       const at = BigInt(entry.position);
+      if (at > told) told = at;
       if (wire && at < position) add('outOfOrder', 'positionWentBack', `${entry.position} after ${position}`);
       if (at > position) position = at;
       if (wire && applied && !entry.row && at <= marked)
@@ -110,11 +127,14 @@ function checkWatcher(watcher: WatcherInfo, entries: readonly HistoryEntry[], tr
     } else if (entry.kind === 'mark') {
       if (entry.type === 'SYNCED') inSnapshot = false;
       const at = BigInt(entry.position);
-      if (at < position)
+      if (at < (wire ? position : mayReconstruct ? 0n : told))
         add('outOfOrder', 'positionWentBack', `${entry.type} ${entry.position} after ${position}`);
       position = at > position ? at : position;
       marked = position;
+      // More than that was told already, and is told again.
+      if (at < told && mayReconstruct) continue;
       if (era === undefined || inSnapshot) continue;
+      told = at;
       const expected = expectedFor(watcher, truth.at(era, at));
       const wrong = differences(fold.shards, expected);
       for (const detail of wrong.slice(0, SHOWN))

@@ -47,6 +47,7 @@ function history(
       watchers: [{ ...WATCHER, ...watcher }],
       mayReset: false,
       mayRelist: false,
+      mayReconstruct: false,
       ...header,
     },
     entries: [...entries, { kind: 'quiet', position: '99' }],
@@ -111,6 +112,13 @@ test('positions on the wire never go back, but at a reset', () => {
     mark(2, 'SYNCED'),
   ];
   expect(broken(reset, { kind: 'wire' }, { mayReset: true })).toEqual([]);
+});
+
+test('a token of a reconstructed stretch may resume before it, and only such a one', () => {
+  const open = { kind: 'open', watcher: 'w', position: '1' } as const;
+  const entries = [...BEGIN, truth(2, two), told(2, two), open, mark(1), told(2, two), mark(2)];
+  expect(broken(entries, { kind: 'wire' }, { mayReconstruct: true })).toEqual([]);
+  expect(broken(entries, { kind: 'wire' })).toContain('outOfOrder tokenWentBack');
 });
 
 test('a reset covers what it skips, and is counted where none is expected', () => {

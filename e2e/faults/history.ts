@@ -36,6 +36,8 @@ export interface HistoryHeader {
   mayReset: boolean;
   /** API servers may lose kube-apiserver's history and list: what was deleted meanwhile has no hops any more. */
   mayRelist: boolean;
+  /** API servers may have to reconstruct a stretch of history: a token of its middle resumes before it, and what is told is repeated. */
+  mayReconstruct: boolean;
 }
 
 export type HistoryEntry =
@@ -54,6 +56,8 @@ export type HistoryEntry =
   /** Its stream was lost; `resumed`: the next one says something. */
   | { kind: 'lost'; watcher: string; why: string }
   | { kind: 'resumed'; watcher: string }
+  /** Wire only: a stream is asked for, from the position of its token on. */
+  | { kind: 'open'; watcher: string; position: string }
   /** A node learns that it owns the shard. */
   | { kind: 'grant'; node: string; key: string; epoch: number }
   /** A node writes to the storage stand-in. */

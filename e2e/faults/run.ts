@@ -72,7 +72,7 @@ export class Run {
   constructor(
     stage: Stage,
     plan: RunPlan,
-    header: Pick<HistoryHeader, 'mayReset' | 'mayRelist'>,
+    header: Pick<HistoryHeader, 'mayReset' | 'mayRelist' | 'mayReconstruct'>,
     patienceMs: number,
   ) {
     this.plan = plan;

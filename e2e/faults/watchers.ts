@@ -8,6 +8,7 @@ import { machineClock } from '@meshkit/client/wait';
 import type { WatchMessage } from '@meshkit/client/watch-message';
 import type { Phase } from '@meshkit/shards/records';
 import type { ShardFilter } from '@meshkit/shards/repository';
+import { openResumeToken } from '@meshkit/shards/resume-token';
 import type { ShardView } from '@meshkit/shards/shard-view';
 import { Fold } from './check-states.ts';
 import type { HistoryEntry, Recorder, ShardState, ToldEntry, WatcherInfo } from './history.ts';
@@ -224,6 +225,10 @@ class WireWatcher extends Watcher {
     const { token: bearer } = this.options;
     const signal = AbortSignal.any([this.stopping.signal, silence.signal]);
     this.#snapshot = false;
+    if (this.token !== undefined) {
+      const { position } = openResumeToken(this.filter, this.token);
+      this.record({ kind: 'open', watcher: this.info.id, position });
+    }
     try {
       const request = { filter: this.filter, resumeToken: this.token, bearer, signal };
       for await (const message of backend.watch(request)) {

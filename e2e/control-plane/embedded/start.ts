@@ -2,6 +2,7 @@ import { randomBytes } from 'node:crypto';
 import { once } from 'node:events';
 import { mkdir, readdir, writeFile } from 'node:fs/promises';
 import { createServer, type Server } from 'node:https';
+import type { Socket } from 'node:net';
 import { setTimeout as sleep } from 'node:timers/promises';
 import { createAuthority, issueClient, issueServer, type KeyedCertificate } from '../certificates.ts';
 import {
@@ -68,6 +69,7 @@ class EmbeddedControlPlane implements ControlPlane {
   readonly #identities = new Identities(this.#cluster.store, this.#adminToken);
   readonly #api: ApiServer;
   #server: Server | undefined;
+  readonly #sockets = new Set<Socket>();
   #stopped: Promise<void> | undefined;
 
   constructor(parts: PlaneParts) {
@@ -144,6 +146,11 @@ class EmbeddedControlPlane implements ControlPlane {
     const options = { ...pair, ca: ca.cert, ...clients, keepAliveTimeout: 90_000 };
     const server = createServer(options, (request, response) => void this.#api.handle(request, response));
     this.#server = server;
+    // Those in the middle of a TLS handshake are not yet known to the HTTP server, which would wait for them when it closes.
+    server.on('connection', (socket: Socket) => {
+      this.#sockets.add(socket);
+      socket.once('close', () => this.#sockets.delete(socket));
+    });
     server.listen(port, '127.0.0.1');
     await once(server, 'listening');
   }
@@ -153,7 +160,7 @@ class EmbeddedControlPlane implements ControlPlane {
     if (!server) return;
     this.#server = undefined;
     const closed = new Promise((resolve) => server.close(resolve));
-    server.closeAllConnections();
+    for (const socket of this.#sockets) socket.destroy();
     await closed;
   }
 }
