@@ -2,6 +2,7 @@ import type { ChangeHistory } from '@meshkit/shards/change';
 import { ERRORS, type ErrorCode } from '@meshkit/shards/errors';
 import { PHASES } from '@meshkit/shards/filter';
 import type { Problem } from '@meshkit/shards/problem';
+import type { DiffPage, HistoryPage } from '@meshkit/shards/repository';
 import type { NodeView, ShardView } from '@meshkit/shards/shard-view';
 import type { ResetReason } from '@meshkit/shards/watch';
 import { z } from 'zod';
@@ -130,12 +131,104 @@ const resetReason = z.enum([
   'expired',
   'lineageChanged',
   'snapshotInterrupted',
+  'unsettled',
 ]) satisfies z.ZodType<ResetReason>;
+
+/** Who changed a shard, and why. */
+const history = {
+  actor: z
+    .strictObject({ kind: z.enum(['User', 'FieldManager', 'Operator']), name: z.string() })
+    .optional()
+    .describe('Absent for deletions: Kubernetes does not tell.'),
+  reason: z.string().optional(),
+  changeTicket: z.string().optional(),
+  previousOwner: z.string().optional().describe('Who owned it before, when that changed.'),
+};
+const coalesced = z.int().min(2).optional().describe('How many changes this one stands for.');
+
+const logItemSchema = z
+  .strictObject({
+    position,
+    ordinal: count.describe('Tells apart changes that share a position, because they were reconstructed.'),
+    at: time,
+    type: z.enum(['ADDED', 'MODIFIED', 'DELETED']),
+    namespace: z.string(),
+    name: z.string(),
+    uid: z.string(),
+    before: shardSchema.optional(),
+    after: shardSchema.optional(),
+    ...history,
+    source: z
+      .enum(['watch', 'reconcile'])
+      .describe('`reconcile`: found out afterwards by comparing states; states in between may be missing.'),
+    coalesced,
+  })
+  .meta({ id: 'LogItem' });
+
+const netItemSchema = z
+  .strictObject({
+    namespace: z.string(),
+    name: z.string(),
+    change: z
+      .enum(['Added', 'Removed', 'Moved', 'Changed'])
+      .describe('Moved: another owner; Changed: the same owner, something else differs.'),
+    before: shardSchema.optional(),
+    after: shardSchema.optional(),
+    hops: z.int().min(1).describe('How many changes led there.'),
+  })
+  .meta({ id: 'NetItem' });
+
+const pointSchema = z
+  .strictObject({ position, at: time.optional() })
+  .describe('`at` where somebody asked by time, or knows it.')
+  .meta({ id: 'HistoryPoint' });
+
+export const diffSchema = z
+  .strictObject({
+    mode: z.enum(['net', 'log']),
+    lineage: z.string(),
+    from: pointSchema,
+    to: pointSchema,
+    summary: z
+      .strictObject({
+        shards: count.describe('How many pass the filter at the end of the range.'),
+        moved: count,
+        added: count,
+        removed: count,
+        statusChanged: count.describe('The same owner, and something else differs.'),
+        churn: z.number().min(0).describe('moved / shards; 0 when there are none.'),
+        matrix: z
+          .array(z.strictObject({ from: z.string(), to: z.string(), shards: count }))
+          .describe('Who gave to whom (empty: nobody), largest first.'),
+      })
+      .describe('Of the whole range, the same on every page.')
+      .meta({ id: 'DiffSummary' }),
+    items: z.union([z.array(netItemSchema), z.array(logItemSchema)]),
+    next: z.string().optional().describe('`cursor` of the next page; absent on the last.'),
+    coalesced: count.describe('So many changes could not be told apart from others.'),
+  })
+  .meta({ id: 'Diff' }) satisfies z.ZodType<DiffPage>;
+
+export const historySchema = z
+  .strictObject({
+    namespace: z.string(),
+    name: z.string(),
+    floor: pointSchema.describe('Where the history that is kept begins.'),
+    items: z.array(logItemSchema).describe('Newest first.'),
+    next: z.string().optional().describe('`cursor` of the next page; absent on the last.'),
+  })
+  .meta({ id: 'History' }) satisfies z.ZodType<HistoryPage>;
 
 /** What is in `data` of each event of a watch, as JSON. */
 export const watchDataSchemas = {
   'snapshot-begin': z
-    .strictObject({ position, lineage: z.string(), reason: resetReason.optional(), transport })
+    .strictObject({
+      position,
+      lineage: z.string(),
+      reason: resetReason.optional(),
+      delta: z.boolean().optional().describe('gRPC only: what is not listed stays as it is.'),
+      transport,
+    })
     .describe('A `shard` follows for each that passes; drop all others at `snapshot-end`.')
     .meta({ id: 'SnapshotBegin' }),
   shard: z
@@ -148,18 +241,14 @@ export const watchDataSchemas = {
       position,
       current: shardSchema.optional(),
       previous: shardSchema.optional(),
-      history: z
-        .strictObject({
-          actor: z
-            .strictObject({ kind: z.enum(['User', 'FieldManager', 'Operator']), name: z.string() })
-            .optional(),
-          reason: z.string().optional(),
-          changeTicket: z.string().optional(),
-          previousOwner: z.string().optional(),
-        })
+      history: z.strictObject(history).optional().describe('Absent in a snapshot.') satisfies z.ZodType<
+        ChangeHistory | undefined
+      >,
+      coalesced,
+      source: z
+        .enum(['reconcile'])
         .optional()
-        .describe('Absent in a snapshot.') satisfies z.ZodType<ChangeHistory | undefined>,
-      coalesced: z.int().min(2).optional().describe('How many changes this one stands for.'),
+        .describe('Found out afterwards by comparing states: it may repeat what was said live.'),
     })
     .meta({ id: 'ShardEvent' }),
   'snapshot-end': z.strictObject({ position }).meta({ id: 'SnapshotEnd' }),

@@ -167,7 +167,9 @@ export class Audience {
   /** What is heard of changes `from` (an index) up to `to` that the journal told. */
   replayed({ id, entries }: Stretch, from: number, to: number): Writes {
     return this.#world.cache.get(`${this.#id} journal ${id} ${from} ${to}`, () => {
-      const messages = entries.slice(from, to).map((entry) => this.#message(entry.change, this.#tokenOf(entry)));
+      const messages = entries
+        .slice(from, to)
+        .map((entry) => this.#message(entry.change, this.#tokenOf(entry)));
       return this.#joined(messages.flatMap((message) => (message ? [this.encoding.encode(message)] : [])));
     });
   }
@@ -336,7 +338,9 @@ function newerOf(a: Mark, b: Mark): Mark {
 }
 
 function isSame({ uid, generation, version }: KnownShard, { metadata, status }: ShardAssignment): boolean {
-  return metadata.uid === uid && (metadata.generation ?? 0) === generation && (status?.version ?? 0) === version;
+  return (
+    metadata.uid === uid && (metadata.generation ?? 0) === generation && (status?.version ?? 0) === version
+  );
 }
 
 /** All that can be said of a shard that is gone, and that only the watcher remembers. */

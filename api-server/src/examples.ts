@@ -2,6 +2,7 @@ import { sealCursor } from '@meshkit/shards/cursor';
 import type { ErrorCode } from '@meshkit/shards/errors';
 import { ShardError } from '@meshkit/shards/errors';
 import { type Problem, problemOf } from '@meshkit/shards/problem';
+import type { DiffPage, HistoryPage } from '@meshkit/shards/repository';
 import { sealResumeToken } from '@meshkit/shards/resume-token';
 import { scopeMissing } from '@meshkit/shards/scope';
 import type { NodeView, ShardView } from '@meshkit/shards/shard-view';
@@ -82,6 +83,65 @@ export const EXAMPLE_EVENTS = Object.fromEntries(
     { id: EXAMPLE_LIST.resumeToken, event, data: JSON.stringify(data) },
   ]),
 );
+
+const EXAMPLE_MOVED = {
+  ...settled,
+  phase: 'Active' as const,
+  owner: 'node-21',
+  previousOwner: 'node-17',
+  version: 32,
+};
+
+export const EXAMPLE_DIFF: DiffPage = {
+  mode: 'net',
+  lineage: LINEAGE,
+  from: { position: '911000', at: '2026-11-23T11:50:00.000Z' },
+  to: { position: POSITION },
+  summary: {
+    shards: 64,
+    moved: 1,
+    added: 0,
+    removed: 0,
+    statusChanged: 0,
+    churn: 0.015625,
+    matrix: [{ from: 'node-17', to: 'node-21', shards: 1 }],
+  },
+  items: [
+    {
+      namespace: 'payments',
+      name: 'orders.0042',
+      change: 'Moved',
+      before: EXAMPLE_SHARD,
+      after: EXAMPLE_MOVED,
+      hops: 2,
+    },
+  ],
+  coalesced: 0,
+};
+
+export const EXAMPLE_HISTORY: HistoryPage = {
+  namespace: 'payments',
+  name: 'orders.0042',
+  floor: { position: '700000', at: '2026-11-16T12:00:00.000Z' },
+  items: [
+    {
+      position: POSITION,
+      ordinal: 0,
+      at: '2026-11-23T12:00:04.000Z',
+      type: 'MODIFIED',
+      namespace: 'payments',
+      name: 'orders.0042',
+      uid: EXAMPLE_SHARD.uid,
+      before: EXAMPLE_SHARD,
+      after: EXAMPLE_MOVED,
+      actor: { kind: 'User', name: 'jane' },
+      reason: 'rebalance after hardware swap',
+      changeTicket: 'CHG-1234',
+      previousOwner: 'node-17',
+      source: 'watch',
+    },
+  ],
+};
 
 const EXAMPLE_NODE: NodeView = {
   namespace: 'payments',

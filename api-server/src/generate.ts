@@ -5,6 +5,7 @@ import { silentLog } from '@meshkit/crds/log';
 import { type Metric, Registry } from 'prom-client';
 import { AccessRecorder } from './access-record.ts';
 import { apiServerConfig } from './config.ts';
+import { type HistorySource, historyOperations } from './history-operations.ts';
 import { openApiDocument } from './openapi.ts';
 import type { Operation } from './operation.ts';
 import { ApiServer } from './server.ts';
@@ -35,6 +36,7 @@ function rewrite(path: string, section: string, content: string): void {
 
 const operations = [
   ...shardOperations({} as ReadSource),
+  ...historyOperations({} as HistorySource),
   watchShards({ random: () => 0 } as WatchSource) as Operation,
 ];
 writeFileSync(place('openapi/openapi.json'), `${JSON.stringify(openApiDocument(operations), null, 2)}\n`);

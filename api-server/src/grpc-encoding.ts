@@ -3,6 +3,7 @@ import {
   ResetReason,
   ShardEvent_Cause,
   ShardEvent_Type,
+  Source,
   WatchResponse,
 } from '@meshkit/proto/v1/watch';
 import type { ChangeHistory } from '@meshkit/shards/change';
@@ -12,7 +13,7 @@ import type { Encoding, ResetReason as Reason, ShardMessage, WatchMessage } from
 import { bufferOf, shardMessage } from './grpc-views.ts';
 import type { Transport } from './operation.ts';
 
-const EVENTS: Record<ShardMessage['event'], ShardEvent_Type> = {
+export const EVENTS: Record<ShardMessage['event'], ShardEvent_Type> = {
   ADDED: ShardEvent_Type.ADDED,
   MODIFIED: ShardEvent_Type.MODIFIED,
   DELETED: ShardEvent_Type.DELETED,
@@ -26,6 +27,7 @@ const RESETS: Record<Reason, ResetReason> = {
   expired: ResetReason.EXPIRED,
   lineageChanged: ResetReason.LINEAGE_CHANGED,
   snapshotInterrupted: ResetReason.SNAPSHOT_INTERRUPTED,
+  unsettled: ResetReason.UNSETTLED,
 };
 
 /** How watch messages become bytes of WatchResponse: one encoding for each way in which streams are carried, which are few. */
@@ -51,7 +53,7 @@ function response(message: WatchMessage, { reason = '', ...carried }: Transport)
     case 'snapshot-begin': {
       const { position, lineage } = message;
       const reason = resetReason(message.reason);
-      const value = { lineage, reason };
+      const value = { lineage, reason, delta: message.delta ?? false };
       return { resumeToken, position, message: { $case: 'snapshotBegin', value }, transport };
     }
     case 'shard':
@@ -76,7 +78,7 @@ function response(message: WatchMessage, { reason = '', ...carried }: Transport)
   }
 }
 
-function event({ event, cause, current, previous, history, coalesced }: ShardMessage) {
+function event({ event, cause, current, previous, history, coalesced, source }: ShardMessage) {
   return {
     type: EVENTS[event],
     cause: cause === 'filter' ? ShardEvent_Cause.FILTER : ShardEvent_Cause.UNSPECIFIED,
@@ -84,10 +86,11 @@ function event({ event, cause, current, previous, history, coalesced }: ShardMes
     previous: previous && shardMessage(served(previous)),
     history: history && historyMessage(history),
     coalesced: coalesced ?? 0,
+    source: source === 'reconcile' ? Source.RECONCILE : Source.UNSPECIFIED,
   };
 }
 
-function historyMessage({ actor, ...rest }: ChangeHistory) {
+export function historyMessage({ actor, ...rest }: ChangeHistory) {
   return {
     ...rest,
     actor: actor && { name: actor.name, kind: ACTORS[actor.kind] ?? Actor_Kind.UNSPECIFIED },

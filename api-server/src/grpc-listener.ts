@@ -9,6 +9,7 @@ import type { Clock } from '@meshkit/shards/clock';
 import { ShardError } from '@meshkit/shards/errors';
 import { GrpcHealth } from './grpc-health.ts';
 import { REFLECTION_SERVICES, reflection } from './grpc-reflection.ts';
+import { MAX_WATCH_BYTES } from './grpc-request.ts';
 import type { ListenAddress } from './listener.ts';
 import type { Certificate } from './tls-files.ts';
 
@@ -46,7 +47,7 @@ const OPTIONS = {
   'grpc.max_connection_idle_ms': 5 * MINUTE_MS,
   'grpc.max_concurrent_streams': 1_000,
   // Above what a request may have, so that it is refused with an answer that says so.
-  'grpc.max_receive_message_length': 1 << 20,
+  'grpc.max_receive_message_length': MAX_WATCH_BYTES,
   'grpc.enable_channelz': 0,
 };
 

@@ -1,9 +1,20 @@
+import { DiffMode, DiffRequest } from '@meshkit/proto/v1/diff';
+import { HistoryRequest } from '@meshkit/proto/v1/history';
 import type { ShardFilter as FilterMessage } from '@meshkit/proto/v1/shard';
 import { GetRequest, ListNodesRequest, ListRequest } from '@meshkit/proto/v1/shard_service';
-import { OnExpired, WatchFrom, WatchRequest } from '@meshkit/proto/v1/watch';
+import { type KnownShard, OnExpired, WatchFrom, WatchRequest } from '@meshkit/proto/v1/watch';
 import { ShardError } from '@meshkit/shards/errors';
+import type { KnownShards, WatchRequest as Watching } from '@meshkit/shards/watch';
 import type { z } from 'zod';
-import { listQuery, nodesQuery, shardParams, shardQuery, watchQuery } from './parameters.ts';
+import {
+  diffQuery,
+  historyQuery,
+  listQuery,
+  nodesQuery,
+  shardParams,
+  shardQuery,
+  watchQuery,
+} from './parameters.ts';
 import { validatorCompiler } from './problem-reply.ts';
 
 /**
@@ -13,6 +24,8 @@ import { validatorCompiler } from './problem-reply.ts';
 
 /** The largest request that makes sense has 300 values of 253 characters and a token. */
 const MAX_REQUEST_BYTES = 256 << 10;
+/** A watch may say what it has: some 80 bytes for each shard. */
+export const MAX_WATCH_BYTES = 4 << 20;
 
 export function listRequest(bytes: Uint8Array): z.output<typeof listQuery> {
   const { filter, pageSize, pageToken, minVersion } = decoded(ListRequest, bytes);
@@ -37,15 +50,59 @@ export function nodesRequest(bytes: Uint8Array): z.output<typeof nodesQuery> {
   return checked(nodesQuery, 'querystring', { namespace });
 }
 
-export function watchRequest(bytes: Uint8Array): z.output<typeof watchQuery> {
-  const { filter, resumeToken, from, onExpired, allowCoalescing } = decoded(WatchRequest, bytes);
-  return checked(watchQuery, 'querystring', {
+export function diffRequest(bytes: Uint8Array): z.output<typeof diffQuery> {
+  const { filter, from, to, mode, pageSize, pageToken } = decoded(DiffRequest, bytes);
+  return checked(diffQuery, 'querystring', {
+    ...conditions(filter),
+    from: present(from),
+    to: present(to),
+    mode: word(mode, DiffMode.UNSPECIFIED, 'DIFF_MODE_'),
+    pageSize: pageSize === 0 ? undefined : pageSize,
+    cursor: present(pageToken),
+  });
+}
+
+export function historyRequest(
+  bytes: Uint8Array,
+): z.output<typeof shardParams> & z.output<typeof historyQuery> {
+  const { namespace, name, pageSize, pageToken, since } = decoded(HistoryRequest, bytes);
+  return {
+    ...checked(shardParams, 'params', { namespace, name }),
+    ...checked(historyQuery, 'querystring', {
+      pageSize: pageSize === 0 ? undefined : pageSize,
+      cursor: present(pageToken),
+      since: present(since),
+    }),
+  };
+}
+
+/** As REST's, and with `diff`, which only makes sense together with what the caller has. */
+export function watchRequest(
+  bytes: Uint8Array,
+): Omit<z.output<typeof watchQuery>, 'onExpired'> & Pick<Watching, 'onExpired' | 'known'> {
+  const { filter, resumeToken, from, onExpired, allowCoalescing, known } = decoded(
+    WatchRequest,
+    bytes,
+    MAX_WATCH_BYTES,
+  );
+  const isDiff = onExpired === OnExpired.DIFF;
+  const query = checked(watchQuery, 'querystring', {
     ...conditions(filter),
     resumeToken: present(resumeToken),
     from: word(from, WatchFrom.UNSPECIFIED, 'WATCH_FROM_'),
-    onExpired: word(onExpired, OnExpired.UNSPECIFIED, 'ON_EXPIRED_'),
+    onExpired: isDiff ? undefined : word(onExpired, OnExpired.UNSPECIFIED, 'ON_EXPIRED_'),
     allowCoalescing: String(allowCoalescing),
   });
+  return isDiff ? { ...query, onExpired: 'diff', known: knownShards(known) } : query;
+}
+
+function knownShards(known: readonly KnownShard[]): KnownShards {
+  return new Map(
+    known.map(({ namespace, name, uid, generation, version }) => [
+      `${namespace}/${name}`,
+      { uid, generation: Number(generation), version: Number(version) },
+    ]),
+  );
 }
 
 /** Absent and empty are told apart: `owners: [""]` or `namespace: ""` is an unset variable of the caller. */
@@ -78,9 +135,9 @@ interface Decoder<T> {
   decode(bytes: Uint8Array): T;
 }
 
-function decoded<T>(message: Decoder<T>, bytes: Uint8Array): T {
-  if (bytes.length > MAX_REQUEST_BYTES) {
-    throw new ShardError('requestTooLarge', `the request has more than ${MAX_REQUEST_BYTES} bytes`);
+function decoded<T>(message: Decoder<T>, bytes: Uint8Array, limit = MAX_REQUEST_BYTES): T {
+  if (bytes.length > limit) {
+    throw new ShardError('requestTooLarge', `the request has more than ${limit} bytes`);
   }
   try {
     return message.decode(bytes);

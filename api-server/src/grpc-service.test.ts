@@ -8,6 +8,7 @@ import type { ShardRepository } from '@meshkit/shards/repository';
 import { Registry } from 'prom-client';
 import { describe, expect, it } from 'vitest';
 import { AccessRecorder } from './access-record.ts';
+import { EXAMPLE_DIFF, EXAMPLE_HISTORY } from './examples.ts';
 import { shardService } from './grpc-service.ts';
 import type { CacheHealth } from './kubernetes-repository.ts';
 
@@ -32,6 +33,8 @@ describe('the gRPC service', () => {
       return { items, next, versionVector, resumeToken: 'r', consistency: 'snapshot' };
     },
     get: () => Promise.reject(new TypeError('a mistake of ours')),
+    diff: async () => EXAMPLE_DIFF,
+    history: async () => EXAMPLE_HISTORY,
     nodes: async () => [],
     waitFor: (_position, signal) => {
       waiting = signal;

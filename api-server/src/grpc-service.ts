@@ -20,7 +20,15 @@ import type { ShardRepository } from '@meshkit/shards/repository';
 import { servedNode } from '@meshkit/shards/shard-view';
 import { type Gates, GrpcCall, type Method } from './grpc-call.ts';
 import { GrpcEncodings } from './grpc-encoding.ts';
-import { getRequest, listRequest, nodesRequest, watchRequest } from './grpc-request.ts';
+import { diffBytes, historyBytes } from './grpc-history.ts';
+import {
+  diffRequest,
+  getRequest,
+  historyRequest,
+  listRequest,
+  nodesRequest,
+  watchRequest,
+} from './grpc-request.ts';
 import { GrpcSink } from './grpc-sink.ts';
 import { bufferOf, EncodedShards, nodeMessage, vectorMessage } from './grpc-views.ts';
 import { listPage, reach } from './list-page.ts';
@@ -50,6 +58,8 @@ export function shardService(options: GrpcServiceOptions): {
       list: unary(options, list(options, shards)),
       get: unary(options, get(options, shards)),
       listNodes: unary(options, listNodes(options)),
+      diff: unary(options, diff(options)),
+      history: unary(options, history(options)),
       watch: watch(options),
     },
   };
@@ -168,6 +178,51 @@ function listNodes({ repository }: GrpcServiceOptions): UnaryMethod<ReturnType<t
   };
 }
 
+function diff({ repository }: GrpcServiceOptions): UnaryMethod<ReturnType<typeof diffRequest>> {
+  return {
+    op: 'diff',
+    scope: 'observe',
+    read: diffRequest,
+    target: ({ namespace }) => ({ namespace }),
+    async answer({ from, to, mode, pageSize, cursor, ...conditions }, signal) {
+      const filter = parseShardFilter(conditions);
+      const request = { from, to, mode, cursor };
+      return fitted(pageSize, async (limit) => {
+        const page = await repository.diff(filter, { ...request, limit }, signal);
+        return { bytes: diffBytes(page), count: page.items.length };
+      });
+    },
+  };
+}
+
+function history({ repository }: GrpcServiceOptions): UnaryMethod<ReturnType<typeof historyRequest>> {
+  return {
+    op: 'history',
+    scope: 'observe',
+    read: historyRequest,
+    target: ({ namespace, name }) => ({ namespace, name }),
+    async answer({ namespace, name, pageSize, cursor, since }, signal) {
+      return fitted(pageSize, async (limit) => {
+        const page = await repository.history({ namespace, name, limit, cursor, since }, signal);
+        return { bytes: historyBytes(page), count: page.items.length };
+      });
+    },
+  };
+}
+
+/** A page that most clients take: asked for again with fewer items where it is too large. */
+async function fitted(
+  pageSize: number,
+  answer: (limit: number) => Promise<{ bytes: Uint8Array; count: number }>,
+): Promise<{ bytes: Uint8Array; count: number }> {
+  for (let size = pageSize; ; ) {
+    const page = await answer(size);
+    const { length } = page.bytes;
+    if (length <= MAX_PAGE_BYTES || size === 1) return page;
+    size = Math.max(1, Math.floor(Math.min(size, page.count) * 0.9 * (MAX_PAGE_BYTES / length)));
+  }
+}
+
 const WATCH: Method<ReturnType<typeof watchRequest>> = {
   op: 'watch',
   scope: 'observe',
@@ -182,11 +237,11 @@ function watch(options: GrpcServiceOptions): handleServerStreamingCall<Uint8Arra
     surface.once('close', () => call.cancelled());
     const open = async (): Promise<void> => {
       const { request, caller, transport, stale } = await call.admit(surface.request);
-      const { resumeToken, from, onExpired, allowCoalescing, ...conditions } = request;
+      const { resumeToken, from, onExpired, allowCoalescing, known, ...conditions } = request;
       const filter = parseShardFilter(conditions);
       if (stale && !surface.cancelled) surface.sendMetadata(staleMetadata());
       const sink = new GrpcSink(surface, call, encodings.for(transport));
-      const started = { filter, resumeToken, from, onExpired, allowCoalescing };
+      const started = { filter, resumeToken, from, onExpired, allowCoalescing, known };
       const watching = await options.repository.watch(started, sink, caller);
       if (surface.destroyed) watching.close();
       else surface.once('close', () => watching.close());

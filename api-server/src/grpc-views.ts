@@ -59,7 +59,7 @@ function conditionMessage({ status, ...rest }: ConditionView): Condition {
 }
 
 /** A text that is no time is left out: the CRD does not check each of them. */
-function time(text: string | undefined): Date | undefined {
+export function time(text: string | undefined): Date | undefined {
   if (text === undefined) return undefined;
   const date = new Date(text);
   return Number.isNaN(date.getTime()) ? undefined : date;

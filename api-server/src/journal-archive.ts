@@ -2,7 +2,7 @@ import type { Log } from '@meshkit/crds/log';
 import type { Mark } from '@meshkit/shards/change';
 import type { Clock } from '@meshkit/shards/clock';
 import { ShardError } from '@meshkit/shards/errors';
-import type { Gap, JournalHead, JournalReader, JournalSlice } from '@meshkit/shards/journal';
+import type { Gap, JournalHead, JournalReader, JournalSlice, JournalState } from '@meshkit/shards/journal';
 import { changeOf } from '@meshkit/shards/journal-fold';
 import { marksOf } from '@meshkit/shards/journal-slice';
 import { compareVersions } from '@meshkit/shards/records';
@@ -26,6 +26,8 @@ export interface Stretch {
   readonly gaps: readonly Gap[];
 }
 
+/** The anchor of whatever state there was: of one who knows a position, and claims nothing else. */
+export const ANY = '';
 /** Replayed changes that are kept for the next one who needs them: some 60 MB. */
 const KEPT_CHANGES = 20_000;
 /** How long one read of the store may take. */
@@ -77,6 +79,21 @@ export class JournalArchive {
     return isOther;
   }
 
+  /** The newest head; undefined without a journal, or while nothing was written. Rejects with `unavailable`. */
+  async head(signal?: AbortSignal): Promise<JournalHead | undefined> {
+    const { reader } = this.#options;
+    return reader && this.#once((stop) => reader.head(stop), signal);
+  }
+
+  /** The state at the head, whose history this then is. Rejects with `unavailable`. */
+  async newest(signal: AbortSignal): Promise<JournalState | undefined> {
+    const { reader } = this.#options;
+    const head = await this.head(signal);
+    if (!head || !reader) return undefined;
+    this.follow(head);
+    return this.#once((stop) => reader.state(stop), signal);
+  }
+
   /**
    * What happened since a settled state. `expired`: the journal does not tell; `other`: the state there was another one.
    * Rejects with `unavailable`.
@@ -85,7 +102,7 @@ export class JournalArchive {
     const { reader } = this.#options;
     if (!reader) return 'expired';
     const replay = new Replay(this, mark);
-    const head = await replay.within((signal) => reader.head(signal));
+    const head = await this.head();
     if (!head || head.nonce !== this.nonce) return head ? 'other' : 'expired';
     if (compareVersions(head.mark.position, mark.position) < 0 && !(await this.beyond(mark.position, true))) {
       return 'expired';
@@ -93,15 +110,34 @@ export class JournalArchive {
     return replay.open();
   }
 
+  /** Everything that it holds, newest stretch first. Rejects with `unavailable`. */
+  async *back(signal: AbortSignal): AsyncGenerator<Stretch> {
+    const { reader } = this.#options;
+    if (!reader) return;
+    const stop = new AbortController();
+    const abort = () => stop.abort(signal.reason);
+    signal.addEventListener('abort', abort, { once: true });
+    try {
+      const slices = reader.readBack(stop.signal)[Symbol.asyncIterator]();
+      for (;;) {
+        const { done, value } = await this.within(stop, () => slices.next());
+        if (done) return;
+        yield this.stretchOf(value);
+      }
+    } finally {
+      signal.removeEventListener('abort', abort);
+    }
+  }
+
   /**
    * Waits until the journal's head is beyond a position (`orAt`: or at it), 3 s at most; false when it does not come.
    * However many wait, one of them asks.
    */
   async beyond(position: string, orAt = false): Promise<boolean> {
-    const { clock, reader } = this.#options;
+    const { clock } = this.#options;
     const until = clock.monotonic() + BEHIND_MS;
     for (;;) {
-      this.#looking ??= this.#lookAgain(reader).finally(() => {
+      this.#looking ??= this.#lookAgain().finally(() => {
         this.#looking = undefined;
       });
       const head = await this.#looking;
@@ -144,7 +180,8 @@ export class JournalArchive {
   async within<T>(stop: AbortController, read: (signal: AbortSignal) => Promise<T>): Promise<T> {
     const done = new AbortController();
     const late = this.#options.clock.sleep(READ_MS, done.signal).then(
-      () => stop.abort(new ShardError('unavailable', 'the journal does not answer', { reason: 'journalSilent' })),
+      () =>
+        stop.abort(new ShardError('unavailable', 'the journal does not answer', { reason: 'journalSilent' })),
       // Woken because the read is over.
       () => undefined,
     );
@@ -159,9 +196,21 @@ export class JournalArchive {
     }
   }
 
-  async #lookAgain(reader: JournalReader | undefined): Promise<JournalHead | undefined> {
+  async #lookAgain(): Promise<JournalHead | undefined> {
     await this.#options.clock.sleep(LOOK_AGAIN_MS);
-    return reader && this.within(new AbortController(), (signal) => reader.head(signal));
+    return this.head();
+  }
+
+  /** A read of its own. */
+  async #once<T>(read: (signal: AbortSignal) => Promise<T>, signal?: AbortSignal): Promise<T> {
+    const stop = new AbortController();
+    const abort = () => stop.abort(signal?.reason);
+    signal?.addEventListener('abort', abort, { once: true });
+    try {
+      return await this.within(stop, read);
+    } finally {
+      signal?.removeEventListener('abort', abort);
+    }
   }
 }
 
@@ -174,6 +223,7 @@ export class Replay {
   #mark: Mark;
   #ended = false;
   #exact = true;
+  #from: Mark | undefined;
 
   constructor(archive: JournalArchive, mark: Mark) {
     this.#archive = archive;
@@ -183,6 +233,11 @@ export class Replay {
   /** The settled state after everything that was given out; at the beginning, the one that was asked for. */
   get mark(): Mark {
     return this.#mark;
+  }
+
+  /** The settled state that the first change comes after. */
+  get from(): Mark | undefined {
+    return this.#from;
   }
 
   /** False: the state that was asked for lies in a gap, and is read from the gap's beginning, with repeats. */
@@ -206,9 +261,10 @@ export class Replay {
       const inGap = first.gaps.some(
         ({ from, to }) => compareVersions(from, position) < 0 && compareVersions(position, to) < 0,
       );
-      if (!inGap && first.from.anchor !== anchor) return 'other';
+      if (!inGap && anchor !== ANY && first.from.anchor !== anchor) return 'other';
       this.#first = first;
       this.#exact = !inGap;
+      this.#from = first.from;
     }
     return this;
   }
@@ -230,10 +286,6 @@ export class Replay {
     return (await this.open()) === this;
   }
 
-  within<T>(read: (signal: AbortSignal) => Promise<T>): Promise<T> {
-    return this.#archive.within(this.#stop, read);
-  }
-
   /** Nobody reads on. */
   close(): void {
     this.#stop.abort(new ShardError('unavailable', 'nobody reads the journal any more'));
@@ -241,7 +293,7 @@ export class Replay {
 
   async #read(): Promise<Stretch | 'expired' | undefined> {
     try {
-      const { done, value } = await this.within(() => this.#slices!.next());
+      const { done, value } = await this.#archive.within(this.#stop, () => this.#slices!.next());
       return done ? undefined : this.#archive.stretchOf(value);
     } catch (error) {
       if (error instanceof ShardError && error.code === 'tokenExpired') return 'expired';
@@ -258,11 +310,12 @@ function toldOf({ from, to, entries, gaps }: JournalSlice): Told[] {
   return entries.map((entry, at) => {
     const next = entries[at + 1];
     const gap = gapOf(entry.position);
-    const settled = next === undefined || (next.position !== entry.position && (!gap || gapOf(next.position) !== gap));
+    const settled =
+      next === undefined || (next.position !== entry.position && (!gap || gapOf(next.position) !== gap));
     if (settled) {
       const position = next === undefined ? to.position : (gap?.to ?? entry.position);
       mark = { position, ordinal: 0, anchor: marks[at]!.anchor };
     }
-    return { change: changeOf(entry), mark, settled };
+    return { change: changeOf(entry), mark, settled, at: entry.at };
   });
 }

@@ -7,9 +7,14 @@ import { MESH_NODES, NAMESPACES, SHARD_ASSIGNMENTS, SHARD_SETS } from '@meshkit/
 import type { Clock } from '@meshkit/shards/clock';
 import { filterDigest } from '@meshkit/shards/cursor';
 import { ShardError } from '@meshkit/shards/errors';
+import type { JournalHead, JournalReader } from '@meshkit/shards/journal';
 import { owningNodes } from '@meshkit/shards/owning-nodes';
 import { compareVersions, type MeshNode, type ShardAssignment, type ShardSet } from '@meshkit/shards/records';
 import type {
+  DiffPage,
+  DiffRequest,
+  HistoryPage,
+  HistoryRequest,
   OwningNode,
   PageRequest,
   ShardFilter,
@@ -20,7 +25,9 @@ import type {
 import { sealResumeToken } from '@meshkit/shards/resume-token';
 import type { Watch, WatchCaller, WatchRequest, WatchSink } from '@meshkit/shards/watch';
 import type { Registry } from 'prom-client';
+import { HistoryReader } from './history-reader.ts';
 import { JournalArchive } from './journal-archive.ts';
+import { JournalPast } from './journal-past.ts';
 import type { RingLimits } from './ring.ts';
 import { Timeline, type TimelinePage } from './timeline.ts';
 import { WatchHub, type WatchLimits } from './watch-hub.ts';
@@ -33,6 +40,15 @@ export interface KubernetesRepositoryOptions {
   registry: Registry;
   ring: RingLimits;
   watches: WatchLimits;
+  /** Absent: history is as long as the ring. */
+  journal?: JournalSource;
+}
+
+/** A journal, and the way to hear of its head. */
+export interface JournalSource {
+  reader: JournalReader;
+  /** Tells each head until aborted; resolves then. */
+  follow(told: (head: JournalHead) => void, signal: AbortSignal): Promise<void>;
 }
 
 /** What stands between the cache and the cluster's present state; both undefined when nothing does. */
@@ -66,9 +82,13 @@ export class KubernetesRepository implements ShardRepository {
   readonly #timeline: Timeline;
   readonly #journal: JournalArchive;
   readonly #hub: WatchHub;
+  readonly #history: HistoryReader;
   readonly #nodes: Informer<MeshNode>;
   readonly #sets: Informer<ShardSet>;
   readonly #waiters = new Set<Waiter>();
+  /** The journal's name for history when the timeline began anew last, and how often it had by then. */
+  #nonceAtStart = '';
+  #restarts = 0;
   /** Uid of the namespace kube-system. */
   #cluster = '';
   #connection: Omit<Following, 'synced'> = { connected: false };
@@ -76,8 +96,8 @@ export class KubernetesRepository implements ShardRepository {
   constructor(options: KubernetesRepositoryOptions) {
     this.#options = options;
     const { clock, ring, watches } = options;
-    this.#timeline = new Timeline(ring, () => clock.monotonic());
-    this.#journal = new JournalArchive({ reader: undefined, clock, log: options.log });
+    this.#timeline = new Timeline(ring, clock);
+    this.#journal = new JournalArchive({ reader: options.journal?.reader, clock, log: options.log });
     this.#hub = new WatchHub({
       ...options,
       limits: watches,
@@ -87,6 +107,12 @@ export class KubernetesRepository implements ShardRepository {
       newest: () => this.#newest(),
       waitFor: (position) => this.#within(CATCH_UP_MS, (signal) => this.waitFor(position, signal)),
     });
+    this.#history = new HistoryReader({
+      timeline: this.#timeline,
+      journal: this.#journal,
+      lineage: () => this.#lineage(),
+      clock,
+    });
     this.#nodes = new Informer({ ...options, resource: MESH_NODES } satisfies InformerOptions<MeshNode>);
     this.#sets = new Informer({ ...options, resource: SHARD_SETS } satisfies InformerOptions<ShardSet>);
   }
@@ -94,7 +120,12 @@ export class KubernetesRepository implements ShardRepository {
   /** Follows the cluster until aborted; resolves then. */
   async run(signal: AbortSignal): Promise<void> {
     const hub = new AbortController();
-    const following = Promise.all([this.#follow(signal), this.#nodes.run(signal), this.#sets.run(signal)]);
+    const following = Promise.all([
+      this.#follow(signal),
+      this.#nodes.run(signal),
+      this.#sets.run(signal),
+      this.#options.journal?.follow((head) => this.#followJournal(head), signal),
+    ]);
     const ended = () => hub.abort();
     await Promise.all([following.finally(ended), this.#hub.run(hub.signal)]);
   }
@@ -174,11 +205,22 @@ export class KubernetesRepository implements ShardRepository {
     return this.#hub.watch(request, sink, caller);
   }
 
+  async diff(filter: ShardFilter, request: DiffRequest, signal: AbortSignal): Promise<DiffPage> {
+    return this.#history.diff(filter, request, signal);
+  }
+
+  async history(request: HistoryRequest, signal: AbortSignal): Promise<HistoryPage> {
+    return this.#history.history(request, signal);
+  }
+
   async #follow(signal: AbortSignal): Promise<void> {
     const onState = ({ connected, error }: { connected: boolean; error?: Error }) => {
       this.#connection = { connected, lastError: error?.message };
     };
+    const past = new JournalPast(this.#journal, this.#timeline, this.#options);
     try {
+      // Before the list, so that the list is the newer of the two.
+      await past.begin(signal);
       const events = reflect({ ...this.#options, resource: SHARD_ASSIGNMENTS, signal, onState });
       for await (const event of events) {
         if (signal.aborted) break;
@@ -187,7 +229,9 @@ export class KubernetesRepository implements ShardRepository {
         if (cluster === undefined) break;
         const anew = cluster !== this.#cluster;
         this.#cluster = cluster;
+        if (event.type === 'REPLACED') await past.reach(event.items, event.resourceVersion, signal);
         this.#timeline.apply(event, anew);
+        if (event.type === 'REPLACED') this.#nameHistory();
         for (const { position, reached } of this.#waiters) if (this.#hasReached(position)) reached();
         this.#hub.changed();
       }
@@ -197,12 +241,30 @@ export class KubernetesRepository implements ShardRepository {
   }
 
   /**
-   * The cluster, and its history when this process saw it being cut: tokens of other replicas are then answered with a
-   * reset, until both agree on a name for the new history.
+   * The cluster, the journal's name for its history, and one of our own when this process saw it being cut: tokens of
+   * other replicas are then answered with a reset, until the journal has a new name.
    */
   #lineage(): string {
     const { branch } = this.#timeline;
-    return branch === '' ? this.#cluster : `${this.#cluster}~${branch}`;
+    const { nonce } = this.#journal;
+    const named = nonce === '' ? this.#cluster : `${this.#cluster}.${nonce}`;
+    return branch === '' ? named : `${named}~${branch}`;
+  }
+
+  #followJournal(head: JournalHead): void {
+    if (!this.#journal.follow(head) || !this.#timeline.synced) return;
+    // The new name is for the history that began with the restart that was seen here, or for one yet to be seen.
+    if (this.#timeline.branch !== '') this.#nonceAtStart = head.nonce;
+    this.#timeline.beginLineage();
+    this.#hub.changed();
+  }
+
+  /** The journal may have named a new history before the list came that shows it. */
+  #nameHistory(): void {
+    if (this.#restarts === this.#timeline.restarts) return;
+    this.#restarts = this.#timeline.restarts;
+    if (this.#nonceAtStart !== this.#journal.nonce) this.#timeline.joinLineage();
+    this.#nonceAtStart = this.#journal.nonce;
   }
 
   /** What tells this cluster from every other one. Tries until it is known; undefined when aborted. */

@@ -104,6 +104,39 @@ export const watchQuery = z.strictObject({
     .describe('Let several changes of one shard become one when the client does not keep up.'),
 });
 
+const moment = (what: string) =>
+  token('leave it out')
+    .optional()
+    .describe(
+      `${what}: a resume token (of whatever filter), a position, a time (RFC 3339), or a duration before now such as 90s, 10m, 2h or 7d.`,
+    );
+
+const placeCursor = token('leave it out to start from the beginning').optional();
+
+export const diffQuery = z.strictObject({
+  ...conditions,
+  from: moment('Changes after this; required unless there is a cursor'),
+  to: moment('Changes up to and including this; absent: now'),
+  mode: z
+    .enum(['net', 'log'], 'net or log')
+    .default('net')
+    .describe('`net`: a row for each shard, with what it was and is. `log`: every change.'),
+  pageSize: pageSize.describe(
+    `At most this many items; more than ${MAX_PAGE_SIZE} counts as ${MAX_PAGE_SIZE}.`,
+  ),
+  cursor: placeCursor.describe(
+    '`next` of the page before, with the same filters and mode; it has the range.',
+  ),
+});
+
+export const historyQuery = z.strictObject({
+  pageSize: pageSize.describe(
+    `At most this many changes; more than ${MAX_PAGE_SIZE} counts as ${MAX_PAGE_SIZE}.`,
+  ),
+  cursor: placeCursor.describe('`next` of the page before.'),
+  since: moment('Nothing at or before this'),
+});
+
 export const noParams = z.object({});
 
 export const shardParams = z.object({

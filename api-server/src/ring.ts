@@ -8,6 +8,8 @@ export interface Told {
   readonly mark: Mark;
   /** The change led to a settled state, which `mark` then is. */
   readonly settled: boolean;
+  /** When it happened, RFC 3339, or when it was learned of. */
+  readonly at: string;
 }
 
 export interface RingEntry extends Told {

@@ -9,6 +9,7 @@ import type { Gates } from './grpc-call.ts';
 import { type GrpcListener, listenGrpc } from './grpc-listener.ts';
 import { shardService } from './grpc-service.ts';
 import { HealthListener } from './health.ts';
+import { historyOperations } from './history-operations.ts';
 import { KubernetesRepository } from './kubernetes-repository.ts';
 import { type ListenAddress, type Listener, listenTls } from './listener.ts';
 import { openApiAnswer } from './openapi.ts';
@@ -141,7 +142,11 @@ export class ApiServer {
   #rest(gates: Gates) {
     const { clock, random } = this.#options;
     const source = { repository: this.#repository, views: new EncodedViews(), clock, random };
-    const operations = [...shardOperations(source), watchShards(source) as Operation];
+    const operations = [
+      ...shardOperations(source),
+      ...historyOperations(source),
+      watchShards(source) as Operation,
+    ];
     return createRest({ ...gates, operations, openApi: openApiAnswer(operations) });
   }
 

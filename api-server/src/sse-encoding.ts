@@ -39,8 +39,9 @@ export class SseEncodings {
     return `${text.slice(0, -1)},"transport":${transport}}`;
   }
 
-  /** `{type, cause?, position, current?, previous?, history?, coalesced?}`; shards are encoded once for all answers. */
-  #shard({ event, cause, position, current, previous, history, coalesced }: ShardMessage): string {
+  /** `{type, cause?, position, current?, previous?, history?, coalesced?, source?}`; shards are encoded once for all answers. */
+  #shard(message: ShardMessage): string {
+    const { event, cause, position, current, previous, history, coalesced, source } = message;
     let text = `{"type":"${event}",`;
     if (cause) text += `"cause":"${cause}",`;
     text += `"position":"${position}"`;
@@ -48,6 +49,7 @@ export class SseEncodings {
     if (previous) text += `,"previous":${this.#views.of(previous)}`;
     if (history) text += `,"history":${JSON.stringify(history)}`;
     if (coalesced) text += `,"coalesced":${coalesced}`;
+    if (source) text += `,"source":"${source}"`;
     return `${text}}`;
   }
 }

@@ -13,7 +13,7 @@ function shard(id: string, version: string, owner = 'node-1', uid = `u-${id}`): 
 }
 
 function setUp(changes = 100) {
-  const timeline = new Timeline({ changes, bytes: 1 << 30 }, () => 0);
+  const timeline = new Timeline({ changes, bytes: 1 << 30 }, { monotonic: () => 0, now: () => 0 });
   timeline.apply({
     type: 'REPLACED',
     items: [shard('1', '5'), shard('2', '6'), shard('3', '7')],

@@ -1,12 +1,15 @@
 import { objectKey } from '@meshkit/crds/informer';
 import type { ReflectorEvent } from '@meshkit/crds/reflector';
 import type { Change, Mark, Point } from '@meshkit/shards/change';
+import type { Clock } from '@meshkit/shards/clock';
 import type { Gap, JournalState } from '@meshkit/shards/journal';
+import { transitionTime } from '@meshkit/shards/journal-fold';
 import { missedChanges } from '@meshkit/shards/missed-changes';
 import { compareVersions, type ShardAssignment } from '@meshkit/shards/records';
 import type { ShardFilter } from '@meshkit/shards/repository';
 import { recordOf } from '@meshkit/shards/shard-view';
 import { type Fingerprint, fingerprint, StateDigest } from '@meshkit/shards/state-digest';
+import type { Stretch } from './journal-archive.ts';
 import { ChangeRing, type RingEntry, type RingLimits } from './ring.ts';
 import { keyOf, type Past, ShardStore } from './shard-store.ts';
 
@@ -41,7 +44,7 @@ export interface Found {
  */
 export class Timeline {
   readonly ring: ChangeRing;
-  readonly #monotonic: () => number;
+  readonly #clock: Pick<Clock, 'monotonic' | 'now'>;
   #store = new ShardStore();
   #digest = new StateDigest();
   readonly #fingerprints = new WeakMap<ShardAssignment, Fingerprint>();
@@ -54,9 +57,9 @@ export class Timeline {
   #synced = false;
   #isSeeded = false;
 
-  constructor(limits: RingLimits, monotonic: () => number) {
+  constructor(limits: RingLimits, clock: Pick<Clock, 'monotonic' | 'now'>) {
     this.ring = new ChangeRing(limits);
-    this.#monotonic = monotonic;
+    this.#clock = clock;
   }
 
   /** The first list has been applied. */
@@ -161,6 +164,32 @@ export class Timeline {
     return this.#isSeeded;
   }
 
+  /** What else was written down, up to a position; see `seed`. */
+  extend({ entries, gaps }: Pick<Stretch, 'entries' | 'gaps'>, upTo: string): void {
+    let step: Change[] = [];
+    for (const { change, mark, settled } of entries) {
+      step.push(change);
+      if (!settled) continue;
+      if (compareVersions(mark.position, upTo) > 0) return;
+      this.#take(step, mark.position);
+      this.#advance(mark.position);
+      step = [];
+    }
+    this.#gaps.push(...gaps.filter(({ to }) => compareVersions(to, this.#position) <= 0));
+  }
+
+  /** The anchor of a list. */
+  anchorOf(items: readonly ShardAssignment[]): string {
+    const digest = new StateDigest();
+    for (const item of items) digest.add(this.#fingerprint(item));
+    return digest.toString();
+  }
+
+  /** The history that began with the newest start has a name that others know. */
+  joinLineage(): void {
+    this.#branch = '';
+  }
+
   /** From now on positions are of another history: whatever anybody knows of earlier ones counts no more. */
   beginLineage(): void {
     this.#branch = '';
@@ -206,6 +235,7 @@ export class Timeline {
   /** Changes that are one step: what lies between them never was, or nobody knows it. After them the state is settled. */
   #take(changes: readonly Change[], position: string): void {
     const { head } = this;
+    const learnedAt = new Date(this.#clock.now()).toISOString();
     const entries = changes.map((change, at): RingEntry => {
       const { before, after } = change;
       const record = (after ?? before)!;
@@ -221,9 +251,10 @@ export class Timeline {
         change,
         mark: settled ? { position, ordinal: 0, anchor: this.#digest.toString() } : head,
         settled,
+        at: change.at ?? transitionTime(change) ?? learnedAt,
         namespaceBefore,
         size: MEMORY_PER_CHANGE + MEMORY_PER_CHARACTER * this.#fingerprint(record).size,
-        arrivedAt: this.#monotonic(),
+        arrivedAt: this.#clock.monotonic(),
       };
     });
     if (entries.length > 0) this.ring.push(entries);
@@ -324,7 +355,8 @@ export class Timeline {
   }
 }
 
-function isInside({ from, to }: Gap, position: string): boolean {
+/** Strictly: at both ends the state is known. */
+export function isInside({ from, to }: Gap, position: string): boolean {
   return compareVersions(from, position) < 0 && compareVersions(position, to) < 0;
 }
 

@@ -5,14 +5,21 @@ import type { Clock } from '@meshkit/shards/clock';
 import { filterDigest } from '@meshkit/shards/cursor';
 import { ERRORS, ShardError } from '@meshkit/shards/errors';
 import type { ShardFilter } from '@meshkit/shards/repository';
-import type { Encoding, ResetReason, Watch, WatchCaller, WatchRequest, WatchSink } from '@meshkit/shards/watch';
+import type {
+  Encoding,
+  ResetReason,
+  Watch,
+  WatchCaller,
+  WatchRequest,
+  WatchSink,
+} from '@meshkit/shards/watch';
 import type { Registry } from 'prom-client';
 import { Audience, type World } from './audience.ts';
 import { ByteCache, type Writes } from './byte-cache.ts';
 import type { JournalArchive } from './journal-archive.ts';
 import type { Timeline } from './timeline.ts';
 import { WatchMetrics } from './watch-metrics.ts';
-import { type Start, type StartOptions, WatchStart } from './watch-start.ts';
+import { type StartOptions, WatchStart } from './watch-start.ts';
 import { type StreamOwner, WatchStream } from './watch-stream.ts';
 
 export interface WatchLimits {

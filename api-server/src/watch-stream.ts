@@ -336,7 +336,8 @@ export class WatchStream implements Watch {
   /** The watcher may know of the change, or was told of others that led there. */
   #repeats({ change, mark }: Told, known: Mark): boolean {
     const isBeyond =
-      compareVersions(change.position, known.position) > 0 && compareVersions(mark.position, known.position) >= 0;
+      compareVersions(change.position, known.position) > 0 &&
+      compareVersions(mark.position, known.position) >= 0;
     return this.#unsure || !isBeyond;
   }
 

@@ -8,6 +8,8 @@ import type { WatchMessage } from '@meshkit/shards/watch';
 import { Registry } from 'prom-client';
 import { AccessRecorder } from '../src/access-record.ts';
 import { EncodedViews } from '../src/encoded-views.ts';
+import { EXAMPLE_DIFF, EXAMPLE_HISTORY } from '../src/examples.ts';
+import { type HistorySource, historyOperations } from '../src/history-operations.ts';
 import type { CacheHealth } from '../src/kubernetes-repository.ts';
 import { openApiAnswer } from '../src/openapi.ts';
 import type { Operation } from '../src/operation.ts';
@@ -70,7 +72,7 @@ export class History {
 export function setUp(
   options: {
     health?: CacheHealth;
-    repository?: Partial<ReadSource['repository'] & WatchSource['repository']>;
+    repository?: Partial<ReadSource['repository'] & WatchSource['repository'] & HistorySource['repository']>;
     requestsPerSecond?: number;
     /** What a watch is told; then its stream ends, with the error if there is one. */
     messages?: readonly WatchMessage[];
@@ -83,10 +85,12 @@ export function setUp(
     shard(String(i).padStart(4, '0'), i === 4 ? 'Draining' : 'Active'),
   );
   history.put('41', records);
-  const repository: ReadSource['repository'] & WatchSource['repository'] = {
+  const repository: ReadSource['repository'] & WatchSource['repository'] & HistorySource['repository'] = {
     list: async (filter, page) => history.list(filter, page),
     get: async (_namespace, name) => records.find(({ metadata }) => metadata.name === name),
     nodes: async () => [],
+    diff: async () => EXAMPLE_DIFF,
+    history: async () => EXAMPLE_HISTORY,
     waitFor: async (position) => compareVersions(history.position, position) >= 0,
     watch: async (_request, sink) => {
       const messages = options.messages ?? [];
@@ -105,7 +109,11 @@ export function setUp(
   };
   const clock = { now: () => 0, monotonic: () => 0, sleep: async () => undefined };
   const source = { repository, clock, views: new EncodedViews(), random: () => 0 };
-  const operations = [...shardOperations(source), watchShards(source) as Operation];
+  const operations = [
+    ...shardOperations(source),
+    ...historyOperations(source),
+    watchShards(source) as Operation,
+  ];
   const app = createRest({
     operations,
     openApi: openApiAnswer(operations),

@@ -11,8 +11,8 @@ import { API_VERSION, compareVersions, type ShardAssignment } from '@meshkit/sha
 import type { ShardFilter } from '@meshkit/shards/repository';
 import { openAnyResumeToken } from '@meshkit/shards/resume-token';
 import { served } from '@meshkit/shards/shard-view';
-import type { Encoding, Watch, WatchMessage, WatchRequest, WatchSink } from '@meshkit/shards/watch';
 import { appendTransition, operatorActor } from '@meshkit/shards/transition';
+import type { Encoding, Watch, WatchMessage, WatchRequest, WatchSink } from '@meshkit/shards/watch';
 import { Registry } from 'prom-client';
 import { JournalArchive } from '../src/journal-archive.ts';
 import { Timeline } from '../src/timeline.ts';
@@ -230,7 +230,7 @@ export class Replica {
   start(): void {
     const { clock, cluster } = this;
     const limits = { changes: this.#ringSize, bytes: 1 << 30 };
-    const timeline = new Timeline(limits, () => clock.monotonic());
+    const timeline = new Timeline(limits, clock);
     this.timeline = timeline;
     // Waits are over at once: time is not what is tested.
     let waited = 0;
@@ -484,7 +484,9 @@ export class Client {
     const told = this.#versions.get(key);
     const isGone = event === 'DELETED' && cause === undefined;
     const isRepeat =
-      this.#dead.has(uid) || (told?.uid === uid && (isGone ? false : version <= told.version)) || (isGone && told !== undefined && told.uid !== uid);
+      this.#dead.has(uid) ||
+      (told?.uid === uid && (isGone ? false : version <= told.version)) ||
+      (isGone && told !== undefined && told.uid !== uid);
     if (isRepeat) {
       this.repeats += 1;
       return;

@@ -1,4 +1,5 @@
 import { z } from 'zod';
+import { SHARD_JOURNAL_HEADS, SHARD_JOURNAL_SEGMENTS } from './journal-objects.ts';
 import {
   type CustomResourceDefinition,
   MESH_NODES,
@@ -7,6 +8,7 @@ import {
   SHARD_SETS,
 } from './resource.ts';
 import { celRules, type Rule, VALIDATIONS } from './schema.ts';
+import { journalHeadRules, journalHeadSpec, journalSegmentSpec } from './schema-journal.ts';
 import { meshNodeRules, meshNodeSpec, meshNodeStatus } from './schema-mesh-node.ts';
 import {
   shardAssignmentRules,
@@ -39,7 +41,10 @@ interface Kind {
   shortNames: string[];
   description: string;
   spec: z.ZodType;
-  status: z.ZodType;
+  /** Absent: no status subresource. */
+  status?: z.ZodType;
+  /** Absent: `mesh`. */
+  categories?: string[];
   /** On the whole object. */
   // biome-ignore lint/suspicious/noExplicitAny: each kind's rules look at its own shape, here they are only carried.
   rules: readonly Rule<any>[];
@@ -159,6 +164,45 @@ const KINDS: readonly Kind[] = [
     ],
     selectableFields: ['.spec.region', '.spec.zone', '.spec.scheduling', '.spec.liveness'],
   },
+  {
+    resource: SHARD_JOURNAL_HEADS,
+    singular: 'shardjournalhead',
+    shortNames: [],
+    categories: [],
+    description:
+      'The ShardJournalHead named meshkit says where the journal of shards begins and ends, and who writes it. Written by the operator only.',
+    spec: journalHeadSpec,
+    rules: journalHeadRules,
+    columns: [
+      { name: 'Term', type: 'integer', jsonPath: '.spec.term' },
+      { name: 'Position', type: 'string', jsonPath: '.spec.mark.position' },
+      { name: 'Written', type: 'date', jsonPath: '.spec.mark.at' },
+      { name: 'Floor', type: 'string', jsonPath: '.spec.floor.position' },
+      { name: 'Since', type: 'date', jsonPath: '.spec.floor.at' },
+      { name: 'Entries', type: 'integer', jsonPath: '.spec.entries' },
+      { name: 'Bytes', type: 'integer', jsonPath: '.spec.bytes' },
+      { name: 'Nonce', type: 'string', jsonPath: '.spec.nonce', priority: 1 },
+    ],
+    selectableFields: [],
+  },
+  {
+    resource: SHARD_JOURNAL_SEGMENTS,
+    singular: 'shardjournalsegment',
+    shortNames: [],
+    categories: [],
+    description:
+      'A ShardJournalSegment holds consecutive entries of the journal of shards, compressed. Written by the operator only, and never changed.',
+    spec: journalSegmentSpec,
+    rules: [],
+    columns: [
+      { name: 'Type', type: 'string', jsonPath: '.spec.type' },
+      { name: 'Count', type: 'integer', jsonPath: '.spec.count' },
+      { name: 'From', type: 'string', jsonPath: '.spec.from' },
+      { name: 'To', type: 'string', jsonPath: '.spec.to' },
+      AGE,
+    ],
+    selectableFields: [],
+  },
 ];
 
 function customResourceDefinition(kind: Kind): CustomResourceDefinition {
@@ -169,23 +213,25 @@ function customResourceDefinition(kind: Kind): CustomResourceDefinition {
     metadata: { name: `${plural}.${group}`, labels: { 'app.kubernetes.io/part-of': 'meshkit-shards' } },
     spec: {
       group,
-      scope: 'Namespaced' as const,
+      scope: kind.resource.namespaced ? ('Namespaced' as const) : ('Cluster' as const),
       names: {
         kind: kindName,
         listKind: `${kindName}List`,
         plural,
         singular: kind.singular,
         shortNames: kind.shortNames,
-        categories: ['mesh'],
+        categories: kind.categories ?? ['mesh'],
       },
       versions: [
         {
           name: version,
           served: true,
           storage: true,
-          subresources: { status: {} },
+          ...(kind.status ? { subresources: { status: {} } } : {}),
           additionalPrinterColumns: kind.columns,
-          selectableFields: kind.selectableFields.map((jsonPath) => ({ jsonPath })),
+          ...(kind.selectableFields.length > 0
+            ? { selectableFields: kind.selectableFields.map((jsonPath) => ({ jsonPath })) }
+            : {}),
           schema: { openAPIV3Schema: objectSchema(kind) },
         },
       ],
@@ -205,9 +251,9 @@ function objectSchema(kind: Kind): StructuralSchema {
       // Says nothing that the rules do not; there for the rules to point at.
       metadata: { type: 'object', properties: { name: { type: 'string' } } },
       spec: structural(kind.spec),
-      status: structural(kind.status),
+      ...(kind.status ? { status: structural(kind.status) } : {}),
     },
-    [VALIDATIONS]: celRules(kind.rules),
+    ...(kind.rules.length > 0 ? { [VALIDATIONS]: celRules(kind.rules) } : {}),
   };
 }
 

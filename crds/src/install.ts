@@ -4,6 +4,7 @@ import { API_VERSION, CHANGED_BY_ANNOTATION, type KubeObject, type MeshNode } fr
 import { parseAllDocuments } from 'yaml';
 import { systemClock } from './clock.ts';
 import { CRDS } from './crd.ts';
+import { SHARD_JOURNAL_HEADS, SHARD_JOURNAL_SEGMENTS } from './journal-objects.ts';
 import type { KubeClient } from './kube-client.ts';
 import { statusOf } from './kube-error.ts';
 import { type Log, silentLog } from './log.ts';
@@ -58,7 +59,13 @@ export async function installManifests(client: InstallClient, options: InstallOp
       await until(wait, `CRD ${metadata.name} is established`, () => established(wait, metadata.name));
     }
   }
-  for (const resource of [SHARD_SETS, SHARD_ASSIGNMENTS, MESH_NODES]) {
+  for (const resource of [
+    SHARD_SETS,
+    SHARD_ASSIGNMENTS,
+    MESH_NODES,
+    SHARD_JOURNAL_HEADS,
+    SHARD_JOURNAL_SEGMENTS,
+  ]) {
     await until(wait, `${resource.plural} can be listed`, () => listable(wait, resource));
   }
   if (!CHANGED_BY_POLICY.some(({ kind }) => skipped.has(kind))) {

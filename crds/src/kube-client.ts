@@ -20,6 +20,8 @@ const IDLE_TIMEOUT_MS = 150_000;
 const MAX_ANSWER_BYTES = 128 << 20;
 const MAX_ERROR_BYTES = 64 << 10;
 
+const METADATA_LIST = 'application/json;as=PartialObjectMetadataList;g=meta.k8s.io;v=v1,application/json';
+
 const CONTENT_TYPES = {
   merge: 'application/merge-patch+json',
   apply: 'application/apply-patch+yaml',
@@ -48,6 +50,8 @@ export interface Selection {
 export interface ListOptions extends CallOptions, Selection {
   limit?: number;
   continue?: string;
+  /** Items have no more than their metadata; a server that does not know how answers with all of them. */
+  metadataOnly?: boolean;
 }
 
 export interface ListPage<T> {
@@ -119,18 +123,19 @@ export class KubeClient {
 
   /** One page. Never carries a resourceVersion: the answer is the newest state, by quorum read. */
   async list<T extends KubeObject>(resource: Resource<T>, o: ListOptions = {}): Promise<ListPage<T>> {
-    const { labelSelector, fieldSelector, limit, continue: token } = o;
+    const { labelSelector, fieldSelector, limit, continue: token, metadataOnly } = o;
     const answer = (await this.#call(
       this.#site('list', resource, o),
       {
         method: 'GET',
         path: resourcePath(resource, o) + query({ labelSelector, fieldSelector, limit, continue: token }),
+        accept: metadataOnly ? METADATA_LIST : undefined,
       },
       o,
     )) as { items?: T[] | null; metadata?: { resourceVersion?: string; continue?: string } };
     const items = answer.items ?? [];
     // The items of a built-in resource's list come without them.
-    for (const item of items) {
+    for (const item of metadataOnly ? [] : items) {
       item.apiVersion ??= apiVersionOf(resource);
       item.kind ??= resource.kind;
     }
@@ -144,7 +149,7 @@ export class KubeClient {
   /** All pages of one snapshot, 500 objects each; the deadline holds for each page. */
   async listAll<T extends KubeObject>(
     resource: Resource<T>,
-    o: Selection & CallOptions = {},
+    o: Selection & CallOptions & { metadataOnly?: boolean } = {},
   ): Promise<{ items: T[]; resourceVersion: string }> {
     return listAll(this, resource, o);
   }
@@ -303,14 +308,17 @@ export class KubeClient {
 
   async #call(
     call: CallSite,
-    request: { method: string; path: string; body?: string; contentType?: string },
+    request: { method: string; path: string; body?: string; contentType?: string; accept?: string },
     o: CallOptions,
   ): Promise<unknown> {
     const timeoutMs = o.timeoutMs ?? CALL_TIMEOUT_MS;
     using deadline = new Deadline(o.signal, timeoutMs, () => deadlineError(call, timeoutMs));
     const { signal } = deadline;
-    const { contentType = 'application/json', ...rest } = request;
-    const headers = rest.body === undefined ? undefined : { 'content-type': contentType };
+    const { contentType = 'application/json', accept, ...rest } = request;
+    const headers = {
+      ...(rest.body === undefined ? {} : { 'content-type': contentType }),
+      ...(accept === undefined ? {} : { accept }),
+    };
     const answer = await this.#send(call, { ...rest, headers, signal });
     const text = await this.#text(call, answer, MAX_ANSWER_BYTES, signal);
     if (!answer.headers['content-type']?.includes('json')) return text;
@@ -361,7 +369,7 @@ export class KubeClient {
 export async function listAll<T extends KubeObject>(
   client: Pick<KubeClient, 'list'>,
   resource: Resource<T>,
-  o: Selection & CallOptions = {},
+  o: Selection & CallOptions & { metadataOnly?: boolean } = {},
 ): Promise<{ items: T[]; resourceVersion: string }> {
   const first = await client.list(resource, { ...o, limit: PAGE_SIZE });
   const { items, resourceVersion } = first;

@@ -1,5 +1,6 @@
 import type { KubeObject } from '@meshkit/shards/records';
 import { GROUP } from '@meshkit/shards/records';
+import { SHARD_JOURNAL_HEADS, SHARD_JOURNAL_SEGMENTS } from './journal-objects.ts';
 import { LEASES, MESH_NODES, SHARD_ASSIGNMENTS, SHARD_SETS } from './resource.ts';
 
 /** Where the operator and the API server run. */
@@ -29,6 +30,7 @@ const LABELS = { 'app.kubernetes.io/part-of': 'meshkit-shards' };
 const SETS = SHARD_SETS.plural;
 const SHARDS = SHARD_ASSIGNMENTS.plural;
 const NODES = MESH_NODES.plural;
+const JOURNAL = [SHARD_JOURNAL_HEADS.plural, SHARD_JOURNAL_SEGMENTS.plural];
 const LOOK = ['get', 'list', 'watch'];
 const WRITE = ['create', 'update', 'patch', 'delete', 'deletecollection'];
 
@@ -98,6 +100,14 @@ const nodeAgent = clusterRole('meshkit-shards-node', [
   ours([SHARDS], [...LOOK, 'patch', 'release']),
 ]);
 
+/** The uid of kube-system tells this cluster from every other one. */
+const clusterIdentity: PolicyRule = {
+  apiGroups: [''],
+  resources: ['namespaces'],
+  resourceNames: ['kube-system'],
+  verbs: ['get'],
+};
+
 const operator: AccessObject[] = [
   serviceAccount(OPERATOR_SERVICE_ACCOUNT),
   clusterRole(OPERATOR_SERVICE_ACCOUNT, [
@@ -107,6 +117,8 @@ const operator: AccessObject[] = [
     ours([`${SETS}/status`, `${SHARDS}/status`, `${NODES}/status`], ['get', 'update']),
     // Where OwnerReferencesPermissionEnforcement is on, blockOwnerDeletion needs this.
     ours([`${SETS}/finalizers`], ['update']),
+    ours(JOURNAL, [...LOOK, 'create', 'update', 'delete']),
+    clusterIdentity,
     leases(LOOK),
     { apiGroups: ['events.k8s.io'], resources: ['events'], verbs: ['create', 'patch', 'update'] },
   ]),
@@ -123,11 +135,10 @@ const operator: AccessObject[] = [
 const apiServer: AccessObject[] = [
   serviceAccount(API_SERVER_SERVICE_ACCOUNT),
   clusterRole(API_SERVER_SERVICE_ACCOUNT, [
-    ours([SETS, SHARDS, NODES], LOOK),
+    ours([SETS, SHARDS, NODES, ...JOURNAL], LOOK),
     { apiGroups: ['authentication.k8s.io'], resources: ['tokenreviews'], verbs: ['create'] },
     { apiGroups: ['authorization.k8s.io'], resources: ['subjectaccessreviews'], verbs: ['create'] },
-    // Its uid tells this cluster from every other one.
-    { apiGroups: [''], resources: ['namespaces'], resourceNames: ['kube-system'], verbs: ['get'] },
+    clusterIdentity,
   ]),
   binding('ClusterRole', API_SERVER_SERVICE_ACCOUNT, API_SERVER_SERVICE_ACCOUNT),
 ];

@@ -157,6 +157,7 @@ export class BenchProduct {
         from: resumeToken === undefined ? WatchFrom.NOW : WatchFrom.UNSPECIFIED,
         onExpired: OnExpired.UNSPECIFIED,
         allowCoalescing: false,
+        known: [],
       }).finish();
       const head = Buffer.alloc(5);
       head.writeUInt32BE(message.length, 1);

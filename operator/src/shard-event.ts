@@ -45,6 +45,8 @@ export function shardEvent(write: StatusWrite): EventText | undefined {
     case 'FailedOver':
       return text('Warning', 'Grant', `granted to ${status.owner} at epoch ${status.epoch}: ${why}`);
     case 'Recovered':
+    case 'Regranted':
+    case 'Rehydrated':
       return text('Normal', 'Grant', `granted to ${status.owner} at epoch ${status.epoch}: ${why}`);
     case 'Lost':
       return text('Warning', 'Wait', readyMessage(write) ?? why);

@@ -41,6 +41,9 @@ function placementShard(settings: EffectiveSet, situation: Situation): Placement
     const wished = wish?.pinned !== undefined && wish.pinned !== move.to;
     return { ...shard, owner: move.to, fixed: !bound && !wished };
   }
-  if (intent === 'Paused') return owner === undefined ? undefined : { ...shard, owner, fixed: true };
-  return { ...shard, owner };
+  if (intent === 'Paused') {
+    const holder = owner ?? situation.lostOwner;
+    return holder === undefined ? undefined : { ...shard, owner: holder, fixed: true };
+  }
+  return { ...shard, owner: owner ?? situation.lostOwner };
 }

@@ -1,6 +1,7 @@
 import type { NodeState } from './decide.ts';
 import type { EffectiveSet } from './defaults.ts';
 import { isReleased } from './epoch.ts';
+import type { Remembered } from './journal-fold.ts';
 import type { Standing } from './placement.ts';
 import type { Phase, ShardAssignment, ShardAssignmentStatus, ShardSet } from './records.ts';
 
@@ -18,6 +19,8 @@ export interface Situation {
   /** Absent until the first status write. */
   phase?: Phase;
   owner?: string;
+  /** Of a shard whose status is lost: who owned it, as the journal tells. */
+  lostOwner?: string;
   /** The owner's MeshNode exists and is ready. */
   ownerAlive: boolean;
   /** Only while Draining. */
@@ -36,6 +39,8 @@ export interface Surroundings {
   ids: ReadonlySet<string>;
   nodes: ReadonlyMap<string, NodeState>;
   standings: ReadonlyMap<string, Standing>;
+  /** By name; see DecideInput. */
+  remembered?: ReadonlyMap<string, Remembered>;
 }
 
 /** `dueInMs` comes from the caller's monotonic memory of the drain: the status has only wall time, for people. */
@@ -55,6 +60,7 @@ export function readSituation(
     capacity: spec.capacity ?? 1,
     phase: status?.phase,
     owner,
+    lostOwner: status === undefined ? around.remembered?.get(shard.metadata.name)?.owner : undefined,
     ownerAlive: owner !== undefined && (around.nodes.get(owner)?.ready ?? false),
     move,
     targetValid: move?.to !== undefined && around.standings.get(move.to) === 'eligible',

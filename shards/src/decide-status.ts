@@ -35,6 +35,7 @@ export function conditionsFor(
 export function isSettled(s: Situation, c: StepContext): boolean {
   const { status, spec, metadata } = s.shard;
   if (status?.phase !== 'Active' || s.intent !== 'Active' || !s.ownerAlive) return false;
+  if (status.epoch <= c.epochFloor) return false;
   if (c.plannedMoves.has(s.id) || c.plan.unplaceable.has(s.id)) return false;
   const ready = status.conditions?.[0];
   const { effective } = status;
@@ -62,7 +63,9 @@ export function nextStatus(
 ): { status: ShardAssignmentStatus; transition?: Transition } | undefined {
   const before = situation.shard.status;
   const previous = before?.epoch ?? 0;
-  const highest = Math.max(previous, context.epochs.get(situation.shard.metadata.name) ?? 0);
+  const { name } = situation.shard.metadata;
+  const remembered = context.remembered?.get(name)?.epoch ?? 0;
+  const highest = Math.max(previous, context.epochs.get(name) ?? 0, remembered, context.epochFloor);
   const epoch = step.grant ? nextEpoch(highest, context.now) : previous;
   const draft: ShardAssignmentStatus = {
     observedGeneration: situation.shard.metadata.generation,

@@ -31,7 +31,9 @@ export type StepKind =
   | 'Resumed'
   | 'DrainStarted'
   | 'Vacated'
-  | 'OwnershipEnded';
+  | 'OwnershipEnded'
+  | 'Regranted'
+  | 'Rehydrated';
 
 export interface Verdict {
   /** Which of the kstatus conditions is True. */
@@ -61,16 +63,21 @@ export interface StepContext extends Surroundings {
   now: number;
   /** By name, epochs that may not be handed out again although no status says so; see SetMemory. */
   epochs: ReadonlyMap<string, number>;
+  /** Owners with an epoch up to this one are granted their shards again. */
+  epochFloor: number;
 }
 
 /**
- * The phase x event table of docs/operator.md. The order matters: the end of a shard (1, 2) beats everything; a
+ * The phase x event table of docs/operator.md. The order matters: after a restore no owner may act on its old epoch, so
+ * that comes first (0) but for shards whose set is gone; then the end of a shard (1, 2) beats everything; a
  * drain whose reason is gone (3) must be taken back before pausing (4) could keep a released owner; a dead owner (5) is served
  * before anything that only a living owner can take part in (6, 7, 9).
  */
 export function step(s: Situation, c: StepContext): Step {
   return (
     orphaned(s) ??
+    regranted(s, c) ??
+    rehydrated(s, c) ??
     vacating(s, c) ??
     takenBack(s, c) ??
     paused(s, c) ??
@@ -102,6 +109,30 @@ function orphaned(s: Situation): Step | undefined {
     phase: 'Pending',
     why: byOperator(s.owner === undefined ? 'ShardSetNotFound' : 'ShardSetDeleted', message),
     verdict: { state: 'Stalled', reason: 'ShardSetNotFound', message },
+  };
+}
+
+/** 0. Granted in an earlier lineage: the same owner, a new epoch. A move in flight begins anew. */
+function regranted(s: Situation, c: StepContext): Step | undefined {
+  if (s.owner === undefined || !s.ownerAlive || s.phase === 'Lost') return undefined;
+  if ((s.shard.status?.epoch ?? 0) > c.epochFloor) return undefined;
+  return kept(s, c, granted('Regranted', s.owner, byOperator('NewLineage', 'granted again after a restore')));
+}
+
+/** 0. Its status is lost, but not the knowledge of who owned it: nothing is reshuffled while the owner lives. */
+function rehydrated(s: Situation, c: StepContext): Step | undefined {
+  if (s.lostOwner === undefined || !c.nodes.get(s.lostOwner)?.ready) return undefined;
+  if (s.intent !== 'Active' && s.intent !== 'Paused') return undefined;
+  const why = byOperator('Rehydrated', `${s.lostOwner} owned it before its status was lost`);
+  return kept(s, c, granted('Rehydrated', s.lostOwner, why));
+}
+
+function kept(s: Situation, c: StepContext, step: Step): Step {
+  if (s.intent !== 'Paused') return ownedVerdict(step, s, c);
+  return {
+    ...step,
+    phase: 'Paused',
+    verdict: { state: 'Ready', reason: 'Paused', message: `paused on ${step.owner}` },
   };
 }
 

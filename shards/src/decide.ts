@@ -12,6 +12,7 @@ import { isSettled, nextStatus } from './decide-status.ts';
 import { type StepContext, type StepKind, step, wantsPlannedMove } from './decide-step.ts';
 import { type EffectiveSet, effectiveSet } from './defaults.ts';
 import { ShardError } from './errors.ts';
+import type { Remembered } from './journal-fold.ts';
 import type { PlacementInput, Plan, PlannedMove } from './placement.ts';
 import {
   assignmentName,
@@ -61,6 +62,13 @@ export interface DecideInput {
   monotonic: number;
   memory: SetMemory;
   plan: (input: PlacementInput) => Plan;
+  /**
+   * By ShardAssignment name, what the journal knows of shards whose status says less: of those without one, and of
+   * those whose epoch is smaller than one that was granted before.
+   */
+  remembered?: ReadonlyMap<string, Remembered>;
+  /** Epochs up to this one were granted in an earlier lineage: their owners are granted their shards again. */
+  epochFloor?: number;
 }
 
 export interface StatusWrite {
@@ -105,7 +113,8 @@ function decideWithoutSet(input: DecideInput): Decision {
   // While finalizers hold a deleted set, `--cascade=orphan` may still be about to free its shards: nothing is removed yet.
   const gone = input.set === undefined;
   const remove = new Set(gone ? input.shards.filter((shard) => createdForAnother(shard, undefined)) : []);
-  const around: Surroundings = { ids: new Set(), nodes: new Map(), standings: new Map() };
+  const { remembered } = input;
+  const around: Surroundings = { ids: new Set(), nodes: new Map(), standings: new Map(), remembered };
   const context = contextOf(input, around, NO_PLAN);
   const writes: StatusWrite[] = [];
   for (const shard of input.shards) {
@@ -121,8 +130,16 @@ function decideWithoutSet(input: DecideInput): Decision {
 }
 
 function contextOf(input: DecideInput, around: Surroundings, plan: Plan): StepContext {
-  const { now, memory } = input;
-  return { ...around, plan, plannedMoves: new Map(), starts: new Set(), now, epochs: memory.epochs };
+  const { now, memory, epochFloor = 0 } = input;
+  return {
+    ...around,
+    plan,
+    plannedMoves: new Map(),
+    starts: new Set(),
+    now,
+    epochs: memory.epochs,
+    epochFloor,
+  };
 }
 
 const NO_PLAN: Plan = { targets: new Map(), moves: [], unplaceable: new Map(), loads: [] };
@@ -137,6 +154,7 @@ function decideSet(input: DecideInput, set: ShardSet, settings: EffectiveSet): D
     ids: new Set(settings.ids),
     nodes: new Map(poolNodes.map((state) => [state.node.metadata.name, state])),
     standings: new Map(nodes.map((node) => [node.name, node.standing])),
+    remembered: input.remembered,
   };
   const remove: ShardAssignment[] = [];
   const situations: Situation[] = [];
@@ -302,7 +320,9 @@ function requeueAfter(
 }
 
 const URGENCY: Record<StepKind, number> = {
+  Regranted: -1,
   FailedOver: 0,
+  Rehydrated: 0,
   Recovered: 0,
   Lost: 1,
   Moved: 2,

@@ -174,7 +174,8 @@ export function entryOf(change: Change, learnedAt: string): JournalEntry {
   };
 }
 
-function transitionTime({ before, after }: Change): string | undefined {
+/** When the transition happened that a change brought, RFC 3339. */
+export function transitionTime({ before, after }: Change): string | undefined {
   const newest = after?.status?.recentTransitions?.at(-1);
   return newest && newest.version > (before?.status?.version ?? 0) ? newest.at : undefined;
 }

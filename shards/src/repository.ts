@@ -1,3 +1,4 @@
+import type { DiffSummary, LogItem, NetItem } from './diff.ts';
 import type { MeshNode, ShardAssignment } from './records.ts';
 import type { Watch, WatchCaller, WatchRequest, WatchSink } from './watch.ts';
 
@@ -50,9 +51,62 @@ export interface OwningNode {
   shards: number;
 }
 
+export interface DiffRequest {
+  mode: 'net' | 'log';
+  /** A resume token, a position, RFC 3339, or a duration before now; not needed with a cursor. */
+  from?: string;
+  /** As `from`; absent: now. */
+  to?: string;
+  /** From 1. */
+  limit: number;
+  /** An earlier page's `next`, for the same filter and mode; it has the range. */
+  cursor?: string;
+}
+
+/** A place in the history; without `at` where nobody knows when that was. */
+export interface HistoryPoint {
+  position: string;
+  /** RFC 3339. */
+  at?: string;
+}
+
+/** What changed in (from, to]. */
+export interface DiffPage {
+  mode: 'net' | 'log';
+  lineage: string;
+  from: HistoryPoint;
+  to: HistoryPoint;
+  /** Of the whole range, whatever the page. */
+  summary: DiffSummary;
+  items: NetItem[] | LogItem[];
+  next?: string;
+  /** So many changes in the range could not be told apart from others. */
+  coalesced: number;
+}
+
+export interface HistoryRequest {
+  namespace: string;
+  name: string;
+  /** From 1. */
+  limit: number;
+  /** An earlier page's `next`. */
+  cursor?: string;
+  /** Nothing at or before it; as `DiffRequest.from`. */
+  since?: string;
+}
+
+/** What happened to one shard, newest first. */
+export interface HistoryPage {
+  namespace: string;
+  name: string;
+  /** Where the history that is kept begins. */
+  floor: HistoryPoint;
+  items: LogItem[];
+  next?: string;
+}
+
 /**
- * What routes, gRPC and CLI know of the store. Kubernetes (reflector, ring and hub) implements it; others may.
- * `history` joins it together with the journal.
+ * What routes, gRPC and CLI know of the store. Kubernetes (reflector, ring, hub and journal) implements it; others may.
  */
 export interface ShardRepository {
   /**
@@ -71,4 +125,11 @@ export interface ShardRepository {
    * `tooManyWatchers`, `draining`, `unavailable`. Whoever lost the client meanwhile closes the watch it gets.
    */
   watch(request: WatchRequest, sink: WatchSink, caller: WatchCaller): Promise<Watch>;
+  /**
+   * Rejects with `tokenExpired` when the range begins before the history that is kept, `lineageChanged` for a token of
+   * another one, `invalidArgument`, `tokenInvalid`, `filterMismatch` (of a cursor), `unavailable` (`noJournal`, `journalBehind`, …).
+   */
+  diff(filter: ShardFilter, request: DiffRequest, signal: AbortSignal): Promise<DiffPage>;
+  /** Rejects as `diff`, and with `notFound` when there is no such shard and nothing is known of one. */
+  history(request: HistoryRequest, signal: AbortSignal): Promise<HistoryPage>;
 }

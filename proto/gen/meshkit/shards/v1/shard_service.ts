@@ -17,6 +17,8 @@ import {
   type ServiceError,
   type UntypedServiceImplementation,
 } from "@grpc/grpc-js";
+import { DiffRequest, DiffResponse } from "./diff.ts";
+import { HistoryRequest, HistoryResponse } from "./history.ts";
 import { Node } from "./node.ts";
 import { Shard, ShardFilter, VersionVector } from "./shard.ts";
 import { WatchRequest, WatchResponse } from "./watch.ts";
@@ -622,6 +624,26 @@ export const ShardServiceService = {
     responseSerialize: (value: WatchResponse): Buffer => Buffer.from(WatchResponse.encode(value).finish()),
     responseDeserialize: (value: Buffer): WatchResponse => WatchResponse.decode(value),
   },
+  /** What changed between two moments: a row for each shard, or every change. OUT_OF_RANGE before the history that is kept. */
+  diff: {
+    path: "/meshkit.shards.v1.ShardService/Diff" as const,
+    requestStream: false as const,
+    responseStream: false as const,
+    requestSerialize: (value: DiffRequest): Buffer => Buffer.from(DiffRequest.encode(value).finish()),
+    requestDeserialize: (value: Buffer): DiffRequest => DiffRequest.decode(value),
+    responseSerialize: (value: DiffResponse): Buffer => Buffer.from(DiffResponse.encode(value).finish()),
+    responseDeserialize: (value: Buffer): DiffResponse => DiffResponse.decode(value),
+  },
+  /** What happened to one shard, newest first: who, why, under which ticket. NOT_FOUND when there never was one. */
+  history: {
+    path: "/meshkit.shards.v1.ShardService/History" as const,
+    requestStream: false as const,
+    responseStream: false as const,
+    requestSerialize: (value: HistoryRequest): Buffer => Buffer.from(HistoryRequest.encode(value).finish()),
+    requestDeserialize: (value: Buffer): HistoryRequest => HistoryRequest.decode(value),
+    responseSerialize: (value: HistoryResponse): Buffer => Buffer.from(HistoryResponse.encode(value).finish()),
+    responseDeserialize: (value: Buffer): HistoryResponse => HistoryResponse.decode(value),
+  },
   /** Mesh nodes ordered by namespace, then name. */
   listNodes: {
     path: "/meshkit.shards.v1.ShardService/ListNodes" as const,
@@ -641,6 +663,10 @@ export interface ShardServiceServer extends UntypedServiceImplementation {
   get: handleUnaryCall<GetRequest, GetResponse>;
   /** A snapshot and every change after it, or every change after a resume token. */
   watch: handleServerStreamingCall<WatchRequest, WatchResponse>;
+  /** What changed between two moments: a row for each shard, or every change. OUT_OF_RANGE before the history that is kept. */
+  diff: handleUnaryCall<DiffRequest, DiffResponse>;
+  /** What happened to one shard, newest first: who, why, under which ticket. NOT_FOUND when there never was one. */
+  history: handleUnaryCall<HistoryRequest, HistoryResponse>;
   /** Mesh nodes ordered by namespace, then name. */
   listNodes: handleUnaryCall<ListNodesRequest, ListNodesResponse>;
 }
@@ -679,6 +705,35 @@ export interface ShardServiceClient extends Client {
     metadata?: Metadata,
     options?: Partial<CallOptions>,
   ): ClientReadableStream<WatchResponse>;
+  /** What changed between two moments: a row for each shard, or every change. OUT_OF_RANGE before the history that is kept. */
+  diff(request: DiffRequest, callback: (error: ServiceError | null, response: DiffResponse) => void): ClientUnaryCall;
+  diff(
+    request: DiffRequest,
+    metadata: Metadata,
+    callback: (error: ServiceError | null, response: DiffResponse) => void,
+  ): ClientUnaryCall;
+  diff(
+    request: DiffRequest,
+    metadata: Metadata,
+    options: Partial<CallOptions>,
+    callback: (error: ServiceError | null, response: DiffResponse) => void,
+  ): ClientUnaryCall;
+  /** What happened to one shard, newest first: who, why, under which ticket. NOT_FOUND when there never was one. */
+  history(
+    request: HistoryRequest,
+    callback: (error: ServiceError | null, response: HistoryResponse) => void,
+  ): ClientUnaryCall;
+  history(
+    request: HistoryRequest,
+    metadata: Metadata,
+    callback: (error: ServiceError | null, response: HistoryResponse) => void,
+  ): ClientUnaryCall;
+  history(
+    request: HistoryRequest,
+    metadata: Metadata,
+    options: Partial<CallOptions>,
+    callback: (error: ServiceError | null, response: HistoryResponse) => void,
+  ): ClientUnaryCall;
   /** Mesh nodes ordered by namespace, then name. */
   listNodes(
     request: ListNodesRequest,

@@ -70,6 +70,11 @@ export const OnExpired = {
   SNAPSHOT: "ON_EXPIRED_SNAPSHOT",
   /** FAIL - Refuse the call. */
   FAIL: "ON_EXPIRED_FAIL",
+  /**
+   * DIFF - Say so (`Reset`), then send what differs from `known`: a snapshot with `delta`. After a restore, where the same versions
+   * may stand for something else: as ON_EXPIRED_SNAPSHOT.
+   */
+  DIFF: "ON_EXPIRED_DIFF",
   UNRECOGNIZED: "UNRECOGNIZED",
 } as const;
 
@@ -79,6 +84,7 @@ export namespace OnExpired {
   export type UNSPECIFIED = typeof OnExpired.UNSPECIFIED;
   export type SNAPSHOT = typeof OnExpired.SNAPSHOT;
   export type FAIL = typeof OnExpired.FAIL;
+  export type DIFF = typeof OnExpired.DIFF;
   export type UNRECOGNIZED = typeof OnExpired.UNRECOGNIZED;
 }
 
@@ -93,6 +99,9 @@ export function onExpiredFromJSON(object: any): OnExpired {
     case 2:
     case "ON_EXPIRED_FAIL":
       return OnExpired.FAIL;
+    case 3:
+    case "ON_EXPIRED_DIFF":
+      return OnExpired.DIFF;
     case -1:
     case "UNRECOGNIZED":
     default:
@@ -108,6 +117,8 @@ export function onExpiredToNumber(object: OnExpired): number {
       return 1;
     case OnExpired.FAIL:
       return 2;
+    case OnExpired.DIFF:
+      return 3;
     case OnExpired.UNRECOGNIZED:
     default:
       return -1;
@@ -123,6 +134,11 @@ export const ResetReason = {
   LINEAGE_CHANGED: "RESET_REASON_LINEAGE_CHANGED",
   /** SNAPSHOT_INTERRUPTED - The token was handed out inside a snapshot that was cut. */
   SNAPSHOT_INTERRUPTED: "RESET_REASON_SNAPSHOT_INTERRUPTED",
+  /**
+   * UNSETTLED - The token was of a stretch whose changes had to be reconstructed. All that is known of it was sent; this snapshot, which no
+   * reset came before, finds what the client may have besides.
+   */
+  UNSETTLED: "RESET_REASON_UNSETTLED",
   UNRECOGNIZED: "UNRECOGNIZED",
 } as const;
 
@@ -133,6 +149,7 @@ export namespace ResetReason {
   export type EXPIRED = typeof ResetReason.EXPIRED;
   export type LINEAGE_CHANGED = typeof ResetReason.LINEAGE_CHANGED;
   export type SNAPSHOT_INTERRUPTED = typeof ResetReason.SNAPSHOT_INTERRUPTED;
+  export type UNSETTLED = typeof ResetReason.UNSETTLED;
   export type UNRECOGNIZED = typeof ResetReason.UNRECOGNIZED;
 }
 
@@ -150,6 +167,9 @@ export function resetReasonFromJSON(object: any): ResetReason {
     case 3:
     case "RESET_REASON_SNAPSHOT_INTERRUPTED":
       return ResetReason.SNAPSHOT_INTERRUPTED;
+    case 4:
+    case "RESET_REASON_UNSETTLED":
+      return ResetReason.UNSETTLED;
     case -1:
     case "UNRECOGNIZED":
     default:
@@ -167,7 +187,61 @@ export function resetReasonToNumber(object: ResetReason): number {
       return 2;
     case ResetReason.SNAPSHOT_INTERRUPTED:
       return 3;
+    case ResetReason.UNSETTLED:
+      return 4;
     case ResetReason.UNRECOGNIZED:
+    default:
+      return -1;
+  }
+}
+
+/** How a change was learned of. */
+export const Source = {
+  /** UNSPECIFIED - As it happened. */
+  UNSPECIFIED: "SOURCE_UNSPECIFIED",
+  /** WATCH - As it happened. */
+  WATCH: "SOURCE_WATCH",
+  /** RECONCILE - Afterwards, by comparing states: it may repeat what was sent live. */
+  RECONCILE: "SOURCE_RECONCILE",
+  UNRECOGNIZED: "UNRECOGNIZED",
+} as const;
+
+export type Source = typeof Source[keyof typeof Source];
+
+export namespace Source {
+  export type UNSPECIFIED = typeof Source.UNSPECIFIED;
+  export type WATCH = typeof Source.WATCH;
+  export type RECONCILE = typeof Source.RECONCILE;
+  export type UNRECOGNIZED = typeof Source.UNRECOGNIZED;
+}
+
+export function sourceFromJSON(object: any): Source {
+  switch (object) {
+    case 0:
+    case "SOURCE_UNSPECIFIED":
+      return Source.UNSPECIFIED;
+    case 1:
+    case "SOURCE_WATCH":
+      return Source.WATCH;
+    case 2:
+    case "SOURCE_RECONCILE":
+      return Source.RECONCILE;
+    case -1:
+    case "UNRECOGNIZED":
+    default:
+      return Source.UNRECOGNIZED;
+  }
+}
+
+export function sourceToNumber(object: Source): number {
+  switch (object) {
+    case Source.UNSPECIFIED:
+      return 0;
+    case Source.WATCH:
+      return 1;
+    case Source.RECONCILE:
+      return 2;
+    case Source.UNRECOGNIZED:
     default:
       return -1;
   }
@@ -190,6 +264,18 @@ export interface WatchRequest {
    * instead of ending the stream.
    */
   allowCoalescing: boolean;
+  /** With ON_EXPIRED_DIFF: all shards that pass the filter and that this client has. */
+  known: KnownShard[];
+}
+
+/** What a client has of a shard. */
+export interface KnownShard {
+  namespace: string;
+  /** `<shard_set>.<shard_id>` */
+  name: string;
+  uid: string;
+  generation: bigint;
+  version: bigint;
 }
 
 /**
@@ -220,9 +306,11 @@ export interface SnapshotBegin {
   lineage: string;
   /** Why there is a snapshot although a resume token was given; otherwise unspecified. */
   reason: ResetReason;
+  /** Only what differs from `WatchRequest.known` follows, what is gone as DELETED: keep what is not listed. */
+  delta: boolean;
 }
 
-/** The snapshot is complete. Whatever it did not list does not exist, or does not pass the filter. */
+/** The snapshot is complete. Whatever it did not list does not exist, or does not pass the filter, unless it was a `delta`. */
 export interface SnapshotEnd {
 }
 
@@ -259,6 +347,8 @@ export interface ShardEvent {
     | undefined;
   /** How many changes this one stands for, when more than one. */
   coalesced: number;
+  /** How the server learned of it. */
+  source: Source;
 }
 
 /** What happened, as seen through the filter. */
@@ -459,6 +549,7 @@ function createBaseWatchRequest(): WatchRequest {
     from: WatchFrom.UNSPECIFIED,
     onExpired: OnExpired.UNSPECIFIED,
     allowCoalescing: false,
+    known: [],
   };
 }
 
@@ -478,6 +569,9 @@ export const WatchRequest: MessageFns<WatchRequest> = {
     }
     if (message.allowCoalescing !== false) {
       writer.uint32(40).bool(message.allowCoalescing);
+    }
+    for (const v of message.known) {
+      KnownShard.encode(v!, writer.uint32(50).fork()).join();
     }
     return writer;
   },
@@ -535,6 +629,14 @@ export const WatchRequest: MessageFns<WatchRequest> = {
             message.allowCoalescing = reader.bool();
             continue;
           }
+          case 6: {
+            if (tag !== 50) {
+              break;
+            }
+
+            message.known.push(KnownShard.decode(reader, reader.uint32()));
+            continue;
+          }
         }
         if ((tag & 7) === 4 || tag === 0) {
           break;
@@ -559,6 +661,118 @@ export const WatchRequest: MessageFns<WatchRequest> = {
     message.from = object.from ?? WatchFrom.UNSPECIFIED;
     message.onExpired = object.onExpired ?? OnExpired.UNSPECIFIED;
     message.allowCoalescing = object.allowCoalescing ?? false;
+    message.known = object.known?.map((e) => KnownShard.fromPartial(e)) || [];
+    return message;
+  },
+};
+
+function createBaseKnownShard(): KnownShard {
+  return { namespace: "", name: "", uid: "", generation: 0n, version: 0n };
+}
+
+export const KnownShard: MessageFns<KnownShard> = {
+  encode(message: KnownShard, writer: BinaryWriter = new BinaryWriter()): BinaryWriter {
+    if (message.namespace !== "") {
+      writer.uint32(10).string(message.namespace);
+    }
+    if (message.name !== "") {
+      writer.uint32(18).string(message.name);
+    }
+    if (message.uid !== "") {
+      writer.uint32(26).string(message.uid);
+    }
+    if (message.generation !== 0n) {
+      if (BigInt.asIntN(64, message.generation) !== message.generation) {
+        throw new globalThis.Error("value provided for field message.generation of type int64 too large");
+      }
+      writer.uint32(32).int64(message.generation);
+    }
+    if (message.version !== 0n) {
+      if (BigInt.asIntN(64, message.version) !== message.version) {
+        throw new globalThis.Error("value provided for field message.version of type int64 too large");
+      }
+      writer.uint32(40).int64(message.version);
+    }
+    return writer;
+  },
+
+  decode(input: BinaryReader | Uint8Array, length?: number): KnownShard {
+    const reader = input instanceof BinaryReader ? input : new BinaryReader(input);
+    const previousRecursionDepth = (reader as any).__tsProtoDecodeDepth ?? 0;
+    if (previousRecursionDepth >= 100) {
+      throw new globalThis.Error("protobuf decode recursion limit exceeded");
+    }
+    (reader as any).__tsProtoDecodeDepth = previousRecursionDepth + 1;
+    try {
+      const end = length === undefined ? reader.len : reader.pos + length;
+      const message = createBaseKnownShard();
+      while (reader.pos < end) {
+        const tag = reader.uint32();
+        switch (tag >>> 3) {
+          case 1: {
+            if (tag !== 10) {
+              break;
+            }
+
+            message.namespace = reader.string();
+            continue;
+          }
+          case 2: {
+            if (tag !== 18) {
+              break;
+            }
+
+            message.name = reader.string();
+            continue;
+          }
+          case 3: {
+            if (tag !== 26) {
+              break;
+            }
+
+            message.uid = reader.string();
+            continue;
+          }
+          case 4: {
+            if (tag !== 32) {
+              break;
+            }
+
+            message.generation = reader.int64() as bigint;
+            continue;
+          }
+          case 5: {
+            if (tag !== 40) {
+              break;
+            }
+
+            message.version = reader.int64() as bigint;
+            continue;
+          }
+        }
+        if ((tag & 7) === 4 || tag === 0) {
+          break;
+        }
+        reader.skip(tag & 7);
+      }
+      return message;
+    } finally {
+      (reader as any).__tsProtoDecodeDepth = previousRecursionDepth;
+    }
+  },
+
+  create<I extends Exact<DeepPartial<KnownShard>, I>>(base?: I): KnownShard {
+    return KnownShard.fromPartial(base ?? ({} as any));
+  },
+  fromPartial<I extends Exact<DeepPartial<KnownShard>, I>>(object: I): KnownShard {
+    const message = createBaseKnownShard();
+    message.namespace = object.namespace ?? "";
+    message.name = object.name ?? "";
+    message.uid = object.uid ?? "";
+    message.generation = (object.generation !== undefined && object.generation !== null)
+      ? BigInt(object.generation)
+      : 0n;
+    message.version = (object.version !== undefined && object.version !== null) ? BigInt(object.version) : 0n;
     return message;
   },
 };
@@ -751,7 +965,7 @@ export const WatchResponse: MessageFns<WatchResponse> = {
 };
 
 function createBaseSnapshotBegin(): SnapshotBegin {
-  return { lineage: "", reason: ResetReason.UNSPECIFIED };
+  return { lineage: "", reason: ResetReason.UNSPECIFIED, delta: false };
 }
 
 export const SnapshotBegin: MessageFns<SnapshotBegin> = {
@@ -761,6 +975,9 @@ export const SnapshotBegin: MessageFns<SnapshotBegin> = {
     }
     if (message.reason !== ResetReason.UNSPECIFIED) {
       writer.uint32(16).int32(resetReasonToNumber(message.reason));
+    }
+    if (message.delta !== false) {
+      writer.uint32(24).bool(message.delta);
     }
     return writer;
   },
@@ -794,6 +1011,14 @@ export const SnapshotBegin: MessageFns<SnapshotBegin> = {
             message.reason = resetReasonFromJSON(reader.int32());
             continue;
           }
+          case 3: {
+            if (tag !== 24) {
+              break;
+            }
+
+            message.delta = reader.bool();
+            continue;
+          }
         }
         if ((tag & 7) === 4 || tag === 0) {
           break;
@@ -813,6 +1038,7 @@ export const SnapshotBegin: MessageFns<SnapshotBegin> = {
     const message = createBaseSnapshotBegin();
     message.lineage = object.lineage ?? "";
     message.reason = object.reason ?? ResetReason.UNSPECIFIED;
+    message.delta = object.delta ?? false;
     return message;
   },
 };
@@ -1023,6 +1249,7 @@ function createBaseShardEvent(): ShardEvent {
     previous: undefined,
     history: undefined,
     coalesced: 0,
+    source: Source.UNSPECIFIED,
   };
 }
 
@@ -1045,6 +1272,9 @@ export const ShardEvent: MessageFns<ShardEvent> = {
     }
     if (message.coalesced !== 0) {
       writer.uint32(48).int32(message.coalesced);
+    }
+    if (message.source !== Source.UNSPECIFIED) {
+      writer.uint32(56).int32(sourceToNumber(message.source));
     }
     return writer;
   },
@@ -1110,6 +1340,14 @@ export const ShardEvent: MessageFns<ShardEvent> = {
             message.coalesced = reader.int32();
             continue;
           }
+          case 7: {
+            if (tag !== 56) {
+              break;
+            }
+
+            message.source = sourceFromJSON(reader.int32());
+            continue;
+          }
         }
         if ((tag & 7) === 4 || tag === 0) {
           break;
@@ -1139,6 +1377,7 @@ export const ShardEvent: MessageFns<ShardEvent> = {
       ? ChangeHistory.fromPartial(object.history)
       : undefined;
     message.coalesced = object.coalesced ?? 0;
+    message.source = object.source ?? Source.UNSPECIFIED;
     return message;
   },
 };
