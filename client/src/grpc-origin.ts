@@ -204,6 +204,7 @@ function watchRequest(request: WatchStreamRequest): WatchRequest {
     from: from === 'now' ? WatchFrom.NOW : WatchFrom.UNSPECIFIED,
     onExpired: onExpired === 'fail' ? OnExpired.FAIL : OnExpired.UNSPECIFIED,
     allowCoalescing,
+    known: [],
   };
 }
 

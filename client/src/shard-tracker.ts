@@ -35,12 +35,20 @@ interface Known {
   position: string;
 }
 
+/** So many shards that are gone are remembered; only the end of a long stretch without a bookmark can repeat more. */
+const MOST_DEPARTED = 10_000;
+
 /**
  * Turns what streams say, one after another and with repeats, into a history in which every change of a shard comes
  * once and in order. Keeps the newest view of each shard that passes the filter.
  */
 export class ShardTracker {
   readonly #known = new Map<string, Known>();
+  /**
+   * Shards that left, in that order: a resumed stream may repeat what came before, and must not bring them back. Without
+   * a view it ended, with one it left the filter.
+   */
+  readonly #departed = new Map<string, { uid: string; view?: ShardView; position: string }>();
   /** Inside a snapshot: what it has listed so far. */
   #listed: Set<string> | undefined;
   /** A snapshot was heard to its end, so a shard that is not known does not exist. */
@@ -56,6 +64,7 @@ export class ShardTracker {
       case 'snapshot-end':
         return this.#endSnapshot(message);
       case 'bookmark':
+        this.#forgetDeparted(message.position);
         return [{ type: 'BOOKMARK', position: message.position, token: message.token }];
       case 'reset':
         return [{ type: 'RESET', reason: message.reason, token: message.token }];
@@ -73,6 +82,7 @@ export class ShardTracker {
     this.#listed?.add(key);
     const current = message.current ?? view;
     if (known && known.view.uid === current.uid) return this.#update(key, known, current, message);
+    if (!known && this.#hasDeparted(key, current, message.position)) return [];
     const events: WatchEvent[] = [];
     if (known) {
       // Of two lives of one name the older one may only come as a repeat.
@@ -104,15 +114,50 @@ export class ShardTracker {
   #remove(key: string, known: Known | undefined, message: ShardMessage): WatchEvent[] {
     this.#listed?.delete(key);
     if (!known) {
-      if (this.#complete) return [];
+      if (this.#complete || this.#departed.has(key)) return [];
       const { current, previous } = message;
       return [{ ...changeOf(message), type: 'DELETED', cause: message.cause, current, previous }];
     }
     const uid = (message.previous ?? message.current)?.uid;
+    const { cause, current, position } = message;
     if (uid !== known.view.uid) return [];
+    // It left before it came back, and now only the first half is repeated.
+    if (cause === 'filter' && current && !this.#listed && isRepeat(known, current, position)) return [];
     this.#known.delete(key);
-    const { cause, current } = message;
+    this.#departed.delete(key);
+    this.#departed.set(key, {
+      uid,
+      view: cause === 'filter' ? (current ?? known.view) : undefined,
+      position,
+    });
+    for (const oldest of this.#departed.keys()) {
+      if (this.#departed.size <= MOST_DEPARTED) break;
+      this.#departed.delete(oldest);
+    }
     return [{ ...changeOf(message), type: 'DELETED', cause, current, previous: known.view }];
+  }
+
+  /** Whether a change is a repeat of before its shard left. */
+  #hasDeparted(key: string, current: ShardView, position: string): boolean {
+    const left = this.#departed.get(key);
+    // A listing is the truth.
+    if (!left || this.#listed) return false;
+    const { uid, view } = left;
+    // Of two lives of one name the older one may only come as a repeat.
+    const repeats =
+      current.uid !== uid
+        ? compareVersions(position, left.position) <= 0
+        : view === undefined || isRepeat({ view, position: left.position }, current, position);
+    if (!repeats) this.#departed.delete(key);
+    return repeats;
+  }
+
+  /** No stream goes back to before a bookmark. */
+  #forgetDeparted(position: string): void {
+    for (const [key, left] of this.#departed) {
+      if (compareVersions(left.position, position) > 0) break;
+      this.#departed.delete(key);
+    }
   }
 
   #endSnapshot({ position, token }: { position: string; token: string }): WatchEvent[] {
@@ -125,6 +170,7 @@ export class ShardTracker {
     }
     this.#listed = undefined;
     this.#complete = true;
+    this.#departed.clear();
     events.push({ type: 'SYNCED', position, token });
     return events;
   }
