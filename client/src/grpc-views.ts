@@ -51,6 +51,7 @@ const RESETS: Record<string, string> = {
   [ResetReason.EXPIRED]: 'expired',
   [ResetReason.LINEAGE_CHANGED]: 'lineageChanged',
   [ResetReason.SNAPSHOT_INTERRUPTED]: 'snapshotInterrupted',
+  [ResetReason.UNSETTLED]: 'unsettled',
 };
 
 export function shardView(message: Shard): ShardView {

@@ -45,10 +45,11 @@ const MOST_DEPARTED = 10_000;
 export class ShardTracker {
   readonly #known = new Map<string, Known>();
   /**
-   * Shards that left, in that order: a resumed stream may repeat what came before, and must not bring them back. Without
-   * a view it ended, with one it left the filter.
+   * Where lives ended, by uid, and how shards left the filter, by key; oldest first. A resumed stream may repeat what was
+   * before, and must not bring it back.
    */
-  readonly #departed = new Map<string, { uid: string; view?: ShardView; position: string }>();
+  readonly #ended = new Map<string, { position: string }>();
+  readonly #left = new Map<string, Known>();
   /** Inside a snapshot: what it has listed so far. */
   #listed: Set<string> | undefined;
   /** A snapshot was heard to its end, so a shard that is not known does not exist. */
@@ -64,7 +65,9 @@ export class ShardTracker {
       case 'snapshot-end':
         return this.#endSnapshot(message);
       case 'bookmark':
-        this.#forgetDeparted(message.position);
+        // No stream goes back to before a bookmark.
+        forget(this.#ended, message.position);
+        forget(this.#left, message.position);
         return [{ type: 'BOOKMARK', position: message.position, token: message.token }];
       case 'reset':
         return [{ type: 'RESET', reason: message.reason, token: message.token }];
@@ -82,13 +85,15 @@ export class ShardTracker {
     this.#listed?.add(key);
     const current = message.current ?? view;
     if (known && known.view.uid === current.uid) return this.#update(key, known, current, message);
-    if (!known && this.#hasDeparted(key, current, message.position)) return [];
+    if (!this.#listed && this.#isOver(key, current, message.position)) return [];
     const events: WatchEvent[] = [];
     if (known) {
       // Of two lives of one name the older one may only come as a repeat.
       if (!this.#listed && compareVersions(message.position, known.position) <= 0) return [];
+      remember(this.#ended, known.view.uid, { position: message.position });
       events.push(gone(known.view, message.position, message.token));
     }
+    this.#left.delete(key);
     this.#known.set(key, { view: current, position: message.position });
     const type = this.#complete || this.#listed || known ? 'ADDED' : message.event;
     events.push({
@@ -114,7 +119,7 @@ export class ShardTracker {
   #remove(key: string, known: Known | undefined, message: ShardMessage): WatchEvent[] {
     this.#listed?.delete(key);
     if (!known) {
-      if (this.#complete || this.#departed.has(key)) return [];
+      if (this.#complete || this.#left.has(key) || this.#ended.has(message.previous?.uid ?? '')) return [];
       const { current, previous } = message;
       return [{ ...changeOf(message), type: 'DELETED', cause: message.cause, current, previous }];
     }
@@ -124,40 +129,16 @@ export class ShardTracker {
     // It left before it came back, and now only the first half is repeated.
     if (cause === 'filter' && current && !this.#listed && isRepeat(known, current, position)) return [];
     this.#known.delete(key);
-    this.#departed.delete(key);
-    this.#departed.set(key, {
-      uid,
-      view: cause === 'filter' ? (current ?? known.view) : undefined,
-      position,
-    });
-    for (const oldest of this.#departed.keys()) {
-      if (this.#departed.size <= MOST_DEPARTED) break;
-      this.#departed.delete(oldest);
-    }
+    if (cause === 'filter') remember(this.#left, key, { view: current ?? known.view, position });
+    else remember(this.#ended, uid, { position });
     return [{ ...changeOf(message), type: 'DELETED', cause, current, previous: known.view }];
   }
 
-  /** Whether a change is a repeat of before its shard left. */
-  #hasDeparted(key: string, current: ShardView, position: string): boolean {
-    const left = this.#departed.get(key);
-    // A listing is the truth.
-    if (!left || this.#listed) return false;
-    const { uid, view } = left;
-    // Of two lives of one name the older one may only come as a repeat.
-    const repeats =
-      current.uid !== uid
-        ? compareVersions(position, left.position) <= 0
-        : view === undefined || isRepeat({ view, position: left.position }, current, position);
-    if (!repeats) this.#departed.delete(key);
-    return repeats;
-  }
-
-  /** No stream goes back to before a bookmark. */
-  #forgetDeparted(position: string): void {
-    for (const [key, left] of this.#departed) {
-      if (compareVersions(left.position, position) > 0) break;
-      this.#departed.delete(key);
-    }
+  /** Whether a change can only be a repeat, of a life that has ended or of before the shard left the filter. */
+  #isOver(key: string, current: ShardView, position: string): boolean {
+    const left = this.#left.get(key);
+    if (this.#ended.has(current.uid)) return true;
+    return left?.view.uid === current.uid && isRepeat(left, current, position);
   }
 
   #endSnapshot({ position, token }: { position: string; token: string }): WatchEvent[] {
@@ -170,9 +151,24 @@ export class ShardTracker {
     }
     this.#listed = undefined;
     this.#complete = true;
-    this.#departed.clear();
+    this.#ended.clear();
+    this.#left.clear();
     events.push({ type: 'SYNCED', position, token });
     return events;
+  }
+}
+
+function remember<T>(places: Map<string, T>, key: string, place: T): void {
+  places.delete(key);
+  places.set(key, place);
+  const [oldest] = places.keys();
+  if (places.size > MOST_DEPARTED && oldest !== undefined) places.delete(oldest);
+}
+
+function forget(places: Map<string, { position: string }>, position: string): void {
+  for (const [key, place] of places) {
+    if (compareVersions(place.position, position) > 0) break;
+    places.delete(key);
   }
 }
 
