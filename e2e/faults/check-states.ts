@@ -122,7 +122,9 @@ function checkWatcher(
       if (at > told) told = at;
       if (wire && at < position) add('outOfOrder', 'positionWentBack', `${entry.position} after ${position}`);
       if (at > position) position = at;
-      if (wire && applied && !entry.row && at <= marked)
+      // Repeats of a reconstructed stretch are told at the position that was told last.
+      const isEarly = mayReconstruct ? at < marked : at <= marked;
+      if (wire && applied && !entry.row && isEarly)
         add('outOfOrder', 'bookmarkBeforeEvent', `${entry.key} at ${at}, after a bookmark of ${marked}`);
     } else if (entry.kind === 'mark') {
       if (entry.type === 'SYNCED') inSnapshot = false;
