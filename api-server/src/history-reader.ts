@@ -20,7 +20,7 @@ import type {
   ShardFilter,
 } from '@meshkit/shards/repository';
 import { openAnyResumeToken } from '@meshkit/shards/resume-token';
-import { ANY, type JournalArchive, type Replay, type Stretch } from './journal-archive.ts';
+import type { JournalArchive, Replay, Stretch } from './journal-archive.ts';
 import type { Told } from './ring.ts';
 import { isInside, type Timeline } from './timeline.ts';
 
@@ -209,27 +209,24 @@ export class HistoryReader {
     let number = timeline.ring.numberAt(gap ? gap.from : position);
     let first: string | undefined = gap ? gap.from : position;
     if (number === undefined) {
-      const replay = await journal.replay({ position, ordinal: 0, anchor: ANY });
+      const replay = await journal.replay({ position });
       if (replay === 'expired' || replay === 'other') {
         const { head, floor } = await this.#head(signal);
         throw expired(floor.position, head.mark.position, floor.at);
       }
-      first = replay.exact ? position : replay.from?.position;
-      try {
-        for (;;) {
-          signal.throwIfAborted();
-          number = this.#inRing(replay);
-          if (number !== undefined) break;
-          const stretch = await replay.next();
-          if (stretch === 'expired') throw await this.#lost(signal);
-          if (stretch) {
-            yield { from: first, entries: stretch.entries, gaps: stretch.gaps };
-            first = undefined;
-          } else if (compareVersions(replay.mark.position, timeline.position) >= 0) return;
-          else if (this.#inRing(replay) === undefined && !(await replay.more())) throw behind();
-        }
-      } finally {
-        replay.close();
+      first = replay.exact ? position : replay.from.position;
+      for (;;) {
+        signal.throwIfAborted();
+        number = this.#inRing(replay);
+        if (number !== undefined) break;
+        const piece = await replay.next();
+        if (piece === 'expired') throw await this.#lost(signal);
+        if (piece) {
+          const { entries, gaps } = piece.stretch;
+          yield { from: first, entries: entries.slice(piece.at), gaps };
+          first = undefined;
+        } else if (compareVersions(replay.mark.position, timeline.position) >= 0) return;
+        else if (!(await replay.more())) throw behind();
       }
     }
     // Taken out at once: the ring moves on.
@@ -246,7 +243,7 @@ export class HistoryReader {
   /** Where the ring goes on after what the journal told; undefined when it cannot, or not without repeating. */
   #inRing({ mark }: Replay): number | undefined {
     const { timeline } = this.#options;
-    if (compareVersions(mark.position, timeline.position) > 0 || mark.anchor === ANY) return undefined;
+    if (compareVersions(mark.position, timeline.position) > 0 || mark.anchor === '') return undefined;
     const found = timeline.find(mark);
     return typeof found === 'object' && found.exact ? found.number : undefined;
   }

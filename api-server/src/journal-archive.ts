@@ -20,14 +20,23 @@ export interface Stretch {
   /** Names these changes among all others. */
   readonly id: string;
   readonly entries: readonly Told[];
+  /** The settled states before and after them. */
   readonly from: Mark;
-  /** The settled state after them. */
   readonly to: Mark;
   readonly gaps: readonly Gap[];
 }
 
-/** The anchor of whatever state there was: of one who knows a position, and claims nothing else. */
-export const ANY = '';
+/** What comes after a position: the rest of a stretch. */
+export interface Piece {
+  readonly stretch: Stretch;
+  /** Index of the first change. */
+  readonly at: number;
+  /** The settled state before it: the one at the position, or, when that lies in a gap, at the gap's beginning. */
+  readonly from: Mark;
+  /** False: in a gap. */
+  readonly exact: boolean;
+}
+
 /** Replayed changes that are kept for the next one who needs them: some 60 MB. */
 const KEPT_CHANGES = 20_000;
 /** How long one read of the store may take. */
@@ -37,24 +46,22 @@ const BEHIND_MS = 3_000;
 const LOOK_AGAIN_MS = 100;
 
 /**
- * The journal as streams and answers read it: slices turned into changes once for all, every read with a deadline,
- * and never more than a slice of it at a time.
+ * The journal as streams and answers read it: a stretch at a time, each read and turned into changes once however many
+ * ask for it, every read with a deadline, and no more of it kept than fits.
  */
 export class JournalArchive {
   readonly #options: JournalArchiveOptions;
-  /** Newest last. */
+  /** By id; newest last. */
   readonly #kept = new Map<string, Stretch>();
   #keptChanges = 0;
+  /** By position. */
+  readonly #reading = new Map<string, Promise<Piece | 'expired' | undefined>>();
   #looking: Promise<JournalHead | undefined> | undefined;
-  #nonce: string | undefined;
+  #nonce = '';
   #floor: Mark | undefined;
 
   constructor(options: JournalArchiveOptions) {
     this.#options = options;
-  }
-
-  get reader(): JournalReader | undefined {
-    return this.#options.reader;
   }
 
   /** The oldest position that can be resumed from; undefined while that is not known. */
@@ -64,17 +71,18 @@ export class JournalArchive {
 
   /** Tells the history that positions belong to from the ones before; empty for a cluster's first, or without a journal. */
   get nonce(): string {
-    return this.#nonce ?? '';
+    return this.#nonce;
   }
 
   /** The journal's head is this now. True when from now on positions are of another history than before. */
   follow(head: JournalHead): boolean {
-    const isOther = head.nonce !== this.nonce;
+    const isOther = head.nonce !== this.#nonce;
     this.#nonce = head.nonce;
     this.#floor = head.floor;
     if (isOther) {
       this.#kept.clear();
       this.#keptChanges = 0;
+      this.#reading.clear();
     }
     return isOther;
   }
@@ -82,7 +90,7 @@ export class JournalArchive {
   /** The newest head; undefined without a journal, or while nothing was written. Rejects with `unavailable`. */
   async head(signal?: AbortSignal): Promise<JournalHead | undefined> {
     const { reader } = this.#options;
-    return reader && this.#once((stop) => reader.head(stop), signal);
+    return reader && this.#within((stop) => reader.head(stop), signal);
   }
 
   /** The state at the head, whose history this then is. Rejects with `unavailable`. */
@@ -91,42 +99,28 @@ export class JournalArchive {
     const head = await this.head(signal);
     if (!head || !reader) return undefined;
     this.follow(head);
-    return this.#once((stop) => reader.state(stop), signal);
+    return this.#within((stop) => reader.state(stop), signal);
   }
 
   /**
    * What happened since a settled state. `expired`: the journal does not tell; `other`: the state there was another one.
-   * Rejects with `unavailable`.
+   * Without an anchor whatever state there was will do. Rejects with `unavailable`.
    */
-  async replay(mark: Mark): Promise<Replay | 'expired' | 'other'> {
-    const { reader } = this.#options;
-    if (!reader) return 'expired';
-    const replay = new Replay(this, mark);
+  async replay({
+    position,
+    anchor,
+  }: {
+    position: string;
+    anchor?: string;
+  }): Promise<Replay | 'expired' | 'other'> {
     const head = await this.head();
-    if (!head || head.nonce !== this.nonce) return head ? 'other' : 'expired';
-    if (compareVersions(head.mark.position, mark.position) < 0 && !(await this.beyond(mark.position, true))) {
-      return 'expired';
-    }
-    return replay.open();
-  }
-
-  /** Everything that it holds, newest stretch first. Rejects with `unavailable`. */
-  async *back(signal: AbortSignal): AsyncGenerator<Stretch> {
-    const { reader } = this.#options;
-    if (!reader) return;
-    const stop = new AbortController();
-    const abort = () => stop.abort(signal.reason);
-    signal.addEventListener('abort', abort, { once: true });
-    try {
-      const slices = reader.readBack(stop.signal)[Symbol.asyncIterator]();
-      for (;;) {
-        const { done, value } = await this.within(stop, () => slices.next());
-        if (done) return;
-        yield this.stretchOf(value);
-      }
-    } finally {
-      signal.removeEventListener('abort', abort);
-    }
+    if (!head || head.nonce !== this.#nonce) return head ? 'other' : 'expired';
+    const isAhead = compareVersions(head.mark.position, position) < 0;
+    if (isAhead && !(await this.beyond(position, true))) return 'expired';
+    const piece = await this.after(position);
+    if (piece === 'expired') return piece;
+    if (piece?.exact && anchor !== undefined && piece.from.anchor !== anchor) return 'other';
+    return new Replay(this, { position, ordinal: 0, anchor: anchor ?? piece?.from.anchor ?? '' }, piece);
   }
 
   /**
@@ -142,46 +136,122 @@ export class JournalArchive {
       });
       const head = await this.#looking;
       const order = head ? compareVersions(head.mark.position, position) : -1;
-      if (head && head.nonce === this.nonce && (order > 0 || (orAt && order === 0))) return true;
+      if (head && head.nonce === this.#nonce && (order > 0 || (orAt && order === 0))) return true;
       if (clock.monotonic() >= until) return false;
     }
   }
 
+  /** Everything that it holds, newest stretch first. Rejects with `unavailable`. */
+  async *back(signal: AbortSignal): AsyncGenerator<Stretch> {
+    const { reader } = this.#options;
+    if (!reader) return;
+    const stop = new AbortController();
+    const abort = () => stop.abort(signal.reason);
+    signal.addEventListener('abort', abort, { once: true });
+    try {
+      const slices = reader.readBack(stop.signal)[Symbol.asyncIterator]();
+      for (;;) {
+        const { done, value } = await this.#timed(stop, () => slices.next());
+        if (done) return;
+        yield this.#stretchOf(value);
+      }
+    } finally {
+      signal.removeEventListener('abort', abort);
+    }
+  }
+
+  /** The first piece after a position; undefined when there is nothing. Rejects with `unavailable`. */
+  async after(position: string): Promise<Piece | 'expired' | undefined> {
+    for (const stretch of this.#kept.values()) {
+      const isHere =
+        compareVersions(stretch.from.position, position) <= 0 &&
+        compareVersions(position, stretch.to.position) < 0;
+      if (!isHere) continue;
+      this.#kept.delete(stretch.id);
+      this.#kept.set(stretch.id, stretch);
+      return pieceOf(stretch, position);
+    }
+    const reading = this.#reading.get(position);
+    if (reading) return reading;
+    const found = this.#read(position).finally(() => {
+      if (this.#reading.get(position) === found) this.#reading.delete(position);
+    });
+    this.#reading.set(position, found);
+    return found;
+  }
+
+  async #read(position: string): Promise<Piece | 'expired' | undefined> {
+    const { reader } = this.#options;
+    if (!reader) return 'expired';
+    const nonce = this.#nonce;
+    try {
+      const slice = await this.#within(async (signal) => {
+        for await (const first of reader.read(position, signal)) return first;
+        return undefined;
+      });
+      // A stretch of which the rest is not yet there.
+      if (!slice || slice.to.partial) return undefined;
+      const stretch = this.#stretchOf(slice, nonce);
+      const piece = pieceOf(stretch, position);
+      return slice.entries.length === 0 && piece.exact && compareVersions(slice.to.position, position) <= 0
+        ? { ...piece, from: slice.to }
+        : piece;
+    } catch (error) {
+      if (error instanceof ShardError && error.code === 'tokenExpired') return 'expired';
+      throw error;
+    }
+  }
+
   /** The changes of a slice. Throws `tokenExpired` when they do not lead where the slice says. */
-  stretchOf(slice: JournalSlice): Stretch {
+  #stretchOf(slice: JournalSlice, nonce = this.#nonce): Stretch {
     const { from, to, entries, gaps } = slice;
     const id = `${from.position} ${from.anchor} ${to.position} ${to.anchor}`;
     const kept = this.#kept.get(id);
-    if (kept) {
-      this.#kept.delete(id);
-      this.#kept.set(id, kept);
-      return kept;
-    }
+    if (kept) return kept;
     const stretch = { id, entries: toldOf(slice), from, to, gaps };
     if ((stretch.entries.at(-1)?.mark ?? from).anchor !== to.anchor) {
       const { log } = this.#options;
       log.error({ from: from.position, to: to.position }, 'the journal contradicts itself');
-      throw new ShardError(
-        'tokenExpired',
-        `the journal contradicts itself between ${from.position} and ${to.position}`,
-      );
+      const text = `the journal contradicts itself between ${from.position} and ${to.position}`;
+      throw new ShardError('tokenExpired', text);
     }
-    this.#kept.set(id, stretch);
-    this.#keptChanges += entries.length;
-    for (const [oldest, { entries }] of this.#kept) {
-      if (this.#keptChanges <= KEPT_CHANGES) break;
-      this.#kept.delete(oldest);
-      this.#keptChanges -= entries.length;
-    }
+    if (nonce === this.#nonce && entries.length > 0) this.#keep(stretch);
     return stretch;
   }
 
-  /** Runs a read with a deadline; the controller it aborts is the reader's own. */
-  async within<T>(stop: AbortController, read: (signal: AbortSignal) => Promise<T>): Promise<T> {
+  #keep(stretch: Stretch): void {
+    this.#kept.set(stretch.id, stretch);
+    this.#keptChanges += stretch.entries.length;
+    for (const [oldest, { entries }] of this.#kept) {
+      if (this.#keptChanges <= KEPT_CHANGES || oldest === stretch.id) break;
+      this.#kept.delete(oldest);
+      this.#keptChanges -= entries.length;
+    }
+  }
+
+  async #lookAgain(): Promise<JournalHead | undefined> {
+    await this.#options.clock.sleep(LOOK_AGAIN_MS);
+    return this.head();
+  }
+
+  /** A read of its own, with a deadline. */
+  async #within<T>(read: (signal: AbortSignal) => Promise<T>, signal?: AbortSignal): Promise<T> {
+    const stop = new AbortController();
+    const abort = () => stop.abort(signal?.reason);
+    signal?.addEventListener('abort', abort, { once: true });
+    try {
+      return await this.#timed(stop, read);
+    } finally {
+      signal?.removeEventListener('abort', abort);
+    }
+  }
+
+  async #timed<T>(stop: AbortController, read: (signal: AbortSignal) => Promise<T>): Promise<T> {
     const done = new AbortController();
+    const silent = () =>
+      new ShardError('unavailable', 'the journal does not answer', { reason: 'journalSilent' });
     const late = this.#options.clock.sleep(READ_MS, done.signal).then(
-      () =>
-        stop.abort(new ShardError('unavailable', 'the journal does not answer', { reason: 'journalSilent' })),
+      () => stop.abort(silent()),
       // Woken because the read is over.
       () => undefined,
     );
@@ -195,39 +265,23 @@ export class JournalArchive {
       await late;
     }
   }
-
-  async #lookAgain(): Promise<JournalHead | undefined> {
-    await this.#options.clock.sleep(LOOK_AGAIN_MS);
-    return this.head();
-  }
-
-  /** A read of its own. */
-  async #once<T>(read: (signal: AbortSignal) => Promise<T>, signal?: AbortSignal): Promise<T> {
-    const stop = new AbortController();
-    const abort = () => stop.abort(signal?.reason);
-    signal?.addEventListener('abort', abort, { once: true });
-    try {
-      return await this.within(stop, read);
-    } finally {
-      signal?.removeEventListener('abort', abort);
-    }
-  }
 }
 
 /** One reading of the journal, as far as whoever reads it has come. */
 export class Replay {
   readonly #archive: JournalArchive;
-  readonly #stop = new AbortController();
-  #slices: AsyncIterator<JournalSlice> | undefined;
-  #first: Stretch | undefined;
+  readonly #exact: boolean;
+  readonly #from: Mark;
+  #first: Piece | undefined;
   #mark: Mark;
   #ended = false;
-  #exact = true;
-  #from: Mark | undefined;
 
-  constructor(archive: JournalArchive, mark: Mark) {
+  constructor(archive: JournalArchive, mark: Mark, first: Piece | undefined) {
     this.#archive = archive;
     this.#mark = mark;
+    this.#first = first;
+    this.#exact = first?.exact ?? true;
+    this.#from = first?.from ?? mark;
   }
 
   /** The settled state after everything that was given out; at the beginning, the one that was asked for. */
@@ -236,7 +290,7 @@ export class Replay {
   }
 
   /** The settled state that the first change comes after. */
-  get from(): Mark | undefined {
+  get from(): Mark {
     return this.#from;
   }
 
@@ -250,56 +304,32 @@ export class Replay {
     return this.#ended;
   }
 
-  /** Looks whether the journal can go on from the state; see `JournalArchive.replay`. */
-  async open(): Promise<Replay | 'expired' | 'other'> {
-    const { position, anchor } = this.#mark;
-    this.#slices = this.#archive.reader!.read(position, this.#stop.signal)[Symbol.asyncIterator]();
-    this.#ended = false;
-    const first = await this.#read();
-    if (first === 'expired') return first;
-    if (first) {
-      const inGap = first.gaps.some(
-        ({ from, to }) => compareVersions(from, position) < 0 && compareVersions(position, to) < 0,
-      );
-      if (!inGap && anchor !== ANY && first.from.anchor !== anchor) return 'other';
-      this.#first = first;
-      this.#exact = !inGap;
-      this.#from = first.from;
-    }
-    return this;
-  }
-
   /** The next changes; undefined when there are none; `expired` when the journal cannot tell them. Rejects with `unavailable`. */
-  async next(): Promise<Stretch | 'expired' | undefined> {
-    const found = this.#first ?? (await this.#read());
+  async next(): Promise<Piece | 'expired' | undefined> {
+    const found = this.#first ?? (await this.#archive.after(this.#mark.position));
     this.#first = undefined;
-    if (found === undefined) this.#ended = true;
-    else if (found !== 'expired' && compareVersions(found.to.position, this.#mark.position) >= 0) {
-      this.#mark = found.to;
-    }
+    if (found === 'expired') return found;
+    this.#ended = found === undefined || found.at === found.stretch.entries.length;
+    if (this.#ended || !found) return undefined;
+    if (compareVersions(found.stretch.to.position, this.#mark.position) > 0) this.#mark = found.stretch.to;
     return found;
   }
 
-  /** At the journal's end: waits a little for more. False when there will be none, or none that goes on from here. */
+  /** At the journal's end: waits a little for more. False when there will be none. */
   async more(): Promise<boolean> {
-    if (!(await this.#archive.beyond(this.#mark.position))) return false;
-    return (await this.open()) === this;
+    return this.#archive.beyond(this.#mark.position);
   }
+}
 
-  /** Nobody reads on. */
-  close(): void {
-    this.#stop.abort(new ShardError('unavailable', 'nobody reads the journal any more'));
-  }
-
-  async #read(): Promise<Stretch | 'expired' | undefined> {
-    try {
-      const { done, value } = await this.#archive.within(this.#stop, () => this.#slices!.next());
-      return done ? undefined : this.#archive.stretchOf(value);
-    } catch (error) {
-      if (error instanceof ShardError && error.code === 'tokenExpired') return 'expired';
-      throw error;
-    }
-  }
+function pieceOf(stretch: Stretch, position: string): Piece {
+  const { entries, gaps } = stretch;
+  const gap = gaps.find(({ from, to }) => {
+    return compareVersions(from, position) < 0 && compareVersions(position, to) < 0;
+  });
+  const cut = gap?.from ?? position;
+  const found = entries.findIndex(({ change }) => compareVersions(change.position, cut) > 0);
+  const at = found < 0 ? entries.length : found;
+  return { stretch, at, from: entries[at - 1]?.mark ?? stretch.from, exact: !gap };
 }
 
 function toldOf({ from, to, entries, gaps }: JournalSlice): Told[] {
@@ -307,14 +337,14 @@ function toldOf({ from, to, entries, gaps }: JournalSlice): Told[] {
   const gapOf = (position: string) =>
     gaps.find((gap) => compareVersions(gap.from, position) < 0 && compareVersions(position, gap.to) <= 0);
   let mark = from;
-  return entries.map((entry, at) => {
-    const next = entries[at + 1];
+  return entries.map((entry, index) => {
+    const next = entries[index + 1];
     const gap = gapOf(entry.position);
-    const settled =
-      next === undefined || (next.position !== entry.position && (!gap || gapOf(next.position) !== gap));
+    const isLast = next === undefined;
+    const settled = isLast || (next.position !== entry.position && (!gap || gapOf(next.position) !== gap));
     if (settled) {
-      const position = next === undefined ? to.position : (gap?.to ?? entry.position);
-      mark = { position, ordinal: 0, anchor: marks[at]!.anchor };
+      const position = isLast ? to.position : (gap?.to ?? entry.position);
+      mark = { position, ordinal: 0, anchor: marks[index]!.anchor };
     }
     return { change: changeOf(entry), mark, settled, at: entry.at };
   });

@@ -71,15 +71,11 @@ export class JournalPast {
   async #extend(position: string): Promise<void> {
     const replay = await this.#archive.replay(this.#timeline.head);
     if (replay === 'expired' || replay === 'other') return;
-    try {
-      for (;;) {
-        const stretch = await replay.next();
-        if (stretch === undefined || stretch === 'expired') return;
-        this.#timeline.extend(stretch, position);
-        if (compareVersions(stretch.to.position, position) >= 0) return;
-      }
-    } finally {
-      replay.close();
+    for (;;) {
+      const piece = await replay.next();
+      if (piece === undefined || piece === 'expired') return;
+      this.#timeline.extend(piece, position);
+      if (compareVersions(replay.mark.position, position) >= 0) return;
     }
   }
 }

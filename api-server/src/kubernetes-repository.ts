@@ -7,7 +7,7 @@ import { MESH_NODES, NAMESPACES, SHARD_ASSIGNMENTS, SHARD_SETS } from '@meshkit/
 import type { Clock } from '@meshkit/shards/clock';
 import { filterDigest } from '@meshkit/shards/cursor';
 import { ShardError } from '@meshkit/shards/errors';
-import type { JournalHead, JournalReader } from '@meshkit/shards/journal';
+import type { JournalHead } from '@meshkit/shards/journal';
 import { owningNodes } from '@meshkit/shards/owning-nodes';
 import { compareVersions, type MeshNode, type ShardAssignment, type ShardSet } from '@meshkit/shards/records';
 import type {
@@ -28,6 +28,7 @@ import type { Registry } from 'prom-client';
 import { HistoryReader } from './history-reader.ts';
 import { JournalArchive } from './journal-archive.ts';
 import { JournalPast } from './journal-past.ts';
+import type { JournalSource } from './journal-source.ts';
 import type { RingLimits } from './ring.ts';
 import { Timeline, type TimelinePage } from './timeline.ts';
 import { WatchHub, type WatchLimits } from './watch-hub.ts';
@@ -42,13 +43,6 @@ export interface KubernetesRepositoryOptions {
   watches: WatchLimits;
   /** Absent: history is as long as the ring. */
   journal?: JournalSource;
-}
-
-/** A journal, and the way to hear of its head. */
-export interface JournalSource {
-  reader: JournalReader;
-  /** Tells each head until aborted; resolves then. */
-  follow(told: (head: JournalHead) => void, signal: AbortSignal): Promise<void>;
 }
 
 /** What stands between the cache and the cluster's present state; both undefined when nothing does. */

@@ -10,6 +10,7 @@ import { type GrpcListener, listenGrpc } from './grpc-listener.ts';
 import { shardService } from './grpc-service.ts';
 import { HealthListener } from './health.ts';
 import { historyOperations } from './history-operations.ts';
+import { type JournalSource, KubernetesJournalSource } from './journal-source.ts';
 import { KubernetesRepository } from './kubernetes-repository.ts';
 import { type ListenAddress, type Listener, listenTls } from './listener.ts';
 import { openApiAnswer } from './openapi.ts';
@@ -34,6 +35,8 @@ export interface ApiServerOptions {
   acceptClusterAudience: boolean;
   /** Of one user; 0: no limit. */
   requestsPerSecond: number;
+  /** Absent: the one that the operator keeps in the cluster. */
+  journal?: JournalSource;
   /** Changes held for resuming watches and for later pages of a list. */
   ringSize?: number;
   /** Watches open at once, in all and of one user. */
@@ -70,6 +73,7 @@ export class ApiServer {
     const { ringSize, maxWatches, maxWatchesPerUser } = { ...WATCH_DEFAULTS, ...options };
     this.#repository = new KubernetesRepository({
       ...options,
+      journal: options.journal ?? new KubernetesJournalSource(options),
       ring: { changes: ringSize, bytes: RING_BYTES },
       watches: { streams: maxWatches, streamsPerCaller: maxWatchesPerUser },
     });

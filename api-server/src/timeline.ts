@@ -9,7 +9,7 @@ import { compareVersions, type ShardAssignment } from '@meshkit/shards/records';
 import type { ShardFilter } from '@meshkit/shards/repository';
 import { recordOf } from '@meshkit/shards/shard-view';
 import { type Fingerprint, fingerprint, StateDigest } from '@meshkit/shards/state-digest';
-import type { Stretch } from './journal-archive.ts';
+import type { Piece } from './journal-archive.ts';
 import { ChangeRing, type RingEntry, type RingLimits } from './ring.ts';
 import { keyOf, type Past, ShardStore } from './shard-store.ts';
 
@@ -165,12 +165,12 @@ export class Timeline {
   }
 
   /** What else was written down, up to a position; see `seed`. */
-  extend({ entries, gaps }: Pick<Stretch, 'entries' | 'gaps'>, upTo: string): void {
+  extend({ stretch: { entries, gaps }, at }: Piece, upTo: string): void {
     let step: Change[] = [];
-    for (const { change, mark, settled } of entries) {
+    for (const { change, mark, settled } of entries.slice(at)) {
       step.push(change);
       if (!settled) continue;
-      if (compareVersions(mark.position, upTo) > 0) return;
+      if (compareVersions(mark.position, upTo) > 0) break;
       this.#take(step, mark.position);
       this.#advance(mark.position);
       step = [];

@@ -98,7 +98,6 @@ export class WatchStart {
     if (replay !== 'other' && timeline.restarts === restarts) {
       return { kind: 'journal', replay, mark, unsure: beyond || !replay.exact };
     }
-    if (replay !== 'other') replay.close();
     return reset('lineageChanged');
   }
 

@@ -4,7 +4,7 @@ import { compareVersions } from '@meshkit/shards/records';
 import type { KnownShards, ResetReason, Watch, WatchCaller, WatchSink } from '@meshkit/shards/watch';
 import type { Audience, BlockProgress } from './audience.ts';
 import type { Writes } from './byte-cache.ts';
-import type { JournalArchive, Replay, Stretch } from './journal-archive.ts';
+import type { JournalArchive, Piece, Replay } from './journal-archive.ts';
 import type { Told } from './ring.ts';
 import type { Timeline } from './timeline.ts';
 import { cannotContinue, type Start } from './watch-start.ts';
@@ -90,7 +90,6 @@ export class WatchStream implements Watch {
   };
   /** What it knows is ahead of the ring, or behind it: `told` says nothing, only the mark counts. */
   #elsewhere = false;
-  #replay: Replay | undefined;
   #waiting = false;
   #waitingSince: number | undefined;
   #startOvers = 0;
@@ -184,7 +183,6 @@ export class WatchStream implements Watch {
     if (this.#phase === 'ended') return;
     const token = this.#token();
     this.#phase = 'ended';
-    this.#replay?.close();
     this.#owner.ended(this, error);
     this.#sink.end(error, token);
   }
@@ -199,7 +197,6 @@ export class WatchStream implements Watch {
   close(): void {
     if (this.#phase === 'ended') return;
     this.#phase = 'ended';
-    this.#replay?.close();
     this.#owner.ended(this);
   }
 
@@ -212,7 +209,6 @@ export class WatchStream implements Watch {
       this.#unsure = start.unsure;
       if (start.kind === 'after') this.#told = start.number;
       else this.#elsewhere = true;
-      if (start.kind === 'journal') this.#replay = start.replay;
       yield this.audience.bookmark(start.mark);
       if (start.kind === 'ahead') yield* this.#reach(start.mark);
       if (start.kind === 'journal') yield* this.#fromJournal(start.replay);
@@ -264,8 +260,6 @@ export class WatchStream implements Watch {
     const found = this.#owner.timeline.find(mark);
     if (found === 'before' || (found !== 'other' && !found.exact && !evenInGap)) return false;
     this.#elsewhere = false;
-    this.#replay?.close();
-    this.#replay = undefined;
     // The journal, or another replica, says otherwise than the cluster itself: nobody can tell what the watcher has.
     if (found === 'other') yield* this.#resetTo('lineageChanged');
     else {
@@ -289,7 +283,6 @@ export class WatchStream implements Watch {
     else {
       this.#owner.resumed('journal');
       this.#elsewhere = true;
-      this.#replay = replay;
       this.#known = mark;
       this.#unsure ||= !replay.exact || this.#beyond !== undefined;
       yield* this.#fromJournal(replay);
@@ -303,20 +296,18 @@ export class WatchStream implements Watch {
       while (this.#isAhead(replay.mark)) yield PARKED;
       // A place in the ring where nothing has to be repeated may still come.
       if (yield* this.#handOver(replay.mark, replay.ended)) return;
-      const stretch = yield* this.#wait(replay.next());
-      if (stretch === 'expired') break;
-      if (stretch) yield* this.#stretch(stretch);
+      const piece = yield* this.#wait(replay.next());
+      if (piece === 'expired') break;
+      if (piece) yield* this.#piece(piece);
       else if (timeline.find(replay.mark) === 'before' && !(yield* this.#wait(replay.more()))) break;
     }
     this.#elsewhere = false;
-    this.#replay?.close();
-    this.#replay = undefined;
     if (this.#restarts === timeline.restarts) yield* this.#resetTo('expired');
   }
 
-  *#stretch(stretch: Stretch): Generator<Step> {
+  *#piece({ stretch, at: begin }: Piece): Generator<Step> {
     const { entries, to } = stretch;
-    let at = 0;
+    let at = begin;
     for (; this.#known && at < entries.length; at += 1) {
       const entry = entries[at]!;
       if (!this.#repeats(entry, this.#known)) break;

@@ -1,4 +1,11 @@
-import type { ShardFilter, VersionVector } from '@meshkit/shards/repository';
+import type {
+  DiffPage,
+  DiffRequest,
+  HistoryPage,
+  HistoryRequest,
+  ShardFilter,
+  VersionVector,
+} from '@meshkit/shards/repository';
 import type { NodeView, ShardView } from '@meshkit/shards/shard-view';
 import type { WatchTransport } from './watch-transport.ts';
 
@@ -35,7 +42,12 @@ export interface Backend {
     call: BackendCall,
   ): Promise<ShardView>;
   nodes(namespace: string | undefined, call: BackendCall): Promise<NodeView[]>;
+  diff(filter: ShardFilter, request: DiffRequest, call: BackendCall): Promise<DiffPage>;
+  /** Throws `notFound` when nothing is known of such a shard. */
+  history(request: HistoryRequest, call: BackendCall): Promise<HistoryPage>;
   watch: WatchTransport;
+  /** The watch knows `onExpired: diff`. */
+  readonly differences?: boolean;
   /** The connection should prove itself before it is used again. */
   suspect?(): void;
   close(): void | Promise<void>;

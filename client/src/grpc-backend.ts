@@ -1,10 +1,11 @@
-import type { ShardFilter } from '@meshkit/shards/repository';
+import type { DiffRequest, HistoryRequest, ShardFilter } from '@meshkit/shards/repository';
 import type { Backend, BackendCall, PageRequest } from './backend.ts';
 import type { GrpcOrigin, GrpcOriginOptions } from './grpc-origin.ts';
 import type { WatchStreamRequest } from './watch-transport.ts';
 
 /** gRPC, loaded when it is first used: it takes longer to load than most programs that do not use it take to run. */
 export class GrpcBackend implements Backend {
+  readonly differences = true;
   readonly #options: GrpcOriginOptions;
   #origin: Promise<GrpcOrigin> | undefined;
 
@@ -18,6 +19,14 @@ export class GrpcBackend implements Backend {
 
   async get(request: { namespace: string; name: string; minVersion?: string }, call: BackendCall) {
     return (await this.#connection()).get(request, call);
+  }
+
+  async diff(filter: ShardFilter, request: DiffRequest, call: BackendCall) {
+    return (await this.#connection()).diff(filter, request, call);
+  }
+
+  async history(request: HistoryRequest, call: BackendCall) {
+    return (await this.#connection()).history(request, call);
   }
 
   async nodes(namespace: string | undefined, call: BackendCall) {

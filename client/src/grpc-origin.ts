@@ -7,6 +7,8 @@ import {
   Metadata,
   type ServiceError,
 } from '@grpc/grpc-js';
+import { DiffMode, type DiffResponse } from '@meshkit/proto/v1/diff';
+import type { HistoryResponse } from '@meshkit/proto/v1/history';
 import { type ShardFilter as FilterMessage, Phase } from '@meshkit/proto/v1/shard';
 import {
   Consistency,
@@ -17,9 +19,17 @@ import {
 } from '@meshkit/proto/v1/shard_service';
 import { OnExpired, WatchFrom, type WatchRequest, type WatchResponse } from '@meshkit/proto/v1/watch';
 import { ShardError } from '@meshkit/shards/errors';
-import type { ShardFilter, VersionVector } from '@meshkit/shards/repository';
+import type {
+  DiffPage,
+  DiffRequest,
+  HistoryPage,
+  HistoryRequest,
+  ShardFilter,
+  VersionVector,
+} from '@meshkit/shards/repository';
 import type { NodeView, ShardView } from '@meshkit/shards/shard-view';
 import { errorOfStatus } from './grpc-error.ts';
+import { diffPage, historyPage } from './grpc-history.ts';
 import { nodeView, shardView, watchMessage } from './grpc-views.ts';
 import type { WatchMessage } from './watch-message.ts';
 import type { WatchStreamRequest } from './watch-transport.ts';
@@ -69,6 +79,8 @@ const OPTIONS = {
   'grpc.max_receive_message_length': 64 << 20,
   'grpc.enable_channelz': 0,
 };
+
+const ON_EXPIRED = { snapshot: OnExpired.UNSPECIFIED, diff: OnExpired.DIFF, fail: OnExpired.FAIL } as const;
 
 type Answered<Response> = (error: ServiceError | null, response: Response) => void;
 
@@ -126,6 +138,32 @@ export class GrpcOrigin {
     );
     if (shard) return shardView(shard);
     throw new ShardError('internal', `${this.#server} answered without a shard; is it a MeshKit API server?`);
+  }
+
+  async diff(filter: ShardFilter, request: DiffRequest, options: GrpcCallOptions): Promise<DiffPage> {
+    const { mode, from = '', to = '', cursor: pageToken = '', limit: pageSize } = request;
+    const message = {
+      filter: filterMessage(filter),
+      from,
+      to,
+      mode: mode === 'log' ? DiffMode.LOG : DiffMode.NET,
+      pageSize,
+      pageToken,
+    };
+    const answer = await this.#call<DiffResponse>(options, (metadata, deadline, done) =>
+      this.#client.diff(message, metadata, deadline, done),
+    );
+    return diffPage(answer, mode);
+  }
+
+  /** Throws `notFound` when nothing is known of such a shard. */
+  async history(request: HistoryRequest, options: GrpcCallOptions): Promise<HistoryPage> {
+    const { namespace, name, cursor: pageToken = '', since = '', limit: pageSize } = request;
+    const message = { namespace, name, pageSize, pageToken, since };
+    const answer = await this.#call<HistoryResponse>(options, (metadata, deadline, done) =>
+      this.#client.history(message, metadata, deadline, done),
+    );
+    return historyPage(answer);
   }
 
   async nodes(namespace: string | undefined, options: GrpcCallOptions): Promise<NodeView[]> {
@@ -197,14 +235,16 @@ function metadataOf(bearer: string | undefined): Metadata {
 }
 
 function watchRequest(request: WatchStreamRequest): WatchRequest {
-  const { filter, resumeToken = '', from, onExpired, allowCoalescing = false } = request;
+  const { filter, resumeToken = '', from, onExpired, allowCoalescing = false, known = [] } = request;
   return {
     filter: filterMessage(filter),
     resumeToken,
     from: from === 'now' ? WatchFrom.NOW : WatchFrom.UNSPECIFIED,
-    onExpired: onExpired === 'fail' ? OnExpired.FAIL : OnExpired.UNSPECIFIED,
+    onExpired: ON_EXPIRED[onExpired ?? 'snapshot'],
     allowCoalescing,
-    known: [],
+    known: Array.from(known, ({ namespace, name, uid, generation, version }) => {
+      return { namespace, name, uid, generation: BigInt(generation), version: BigInt(version) };
+    }),
   };
 }
 

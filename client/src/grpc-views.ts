@@ -7,6 +7,7 @@ import {
   type ShardEvent,
   ShardEvent_Cause,
   ShardEvent_Type,
+  Source,
   type Transport,
   type WatchResponse,
 } from '@meshkit/proto/v1/watch';
@@ -37,7 +38,7 @@ const SCHEDULING: Record<string, NodeView['scheduling']> = {
   [NodeScheduling.CORDONED]: 'Cordoned',
   [NodeScheduling.DRAIN]: 'Drain',
 };
-const EVENTS: Record<string, ShardMessage['event']> = {
+export const EVENTS: Record<string, ShardMessage['event']> = {
   [ShardEvent_Type.ADDED]: 'ADDED',
   [ShardEvent_Type.MODIFIED]: 'MODIFIED',
   [ShardEvent_Type.DELETED]: 'DELETED',
@@ -75,7 +76,7 @@ function conditionView({ type, status, reason, message }: Condition): ConditionV
   return { type, status: CONDITION_STATUSES[status] ?? 'Unknown', reason, message };
 }
 
-function time(date: Date | undefined): string | undefined {
+export function time(date: Date | undefined): string | undefined {
   return date?.toISOString();
 }
 
@@ -89,9 +90,9 @@ export function watchMessage(response: WatchResponse): WatchMessage | undefined 
   const transport = response.transport && transportView(response.transport);
   switch (message?.$case) {
     case 'snapshotBegin': {
-      const { lineage } = message.value;
+      const { lineage, delta } = message.value;
       const reason = RESETS[message.value.reason];
-      return { type: 'snapshot-begin', position, token, lineage, reason, transport };
+      return { type: 'snapshot-begin', position, token, lineage, reason, delta, transport };
     }
     case 'shard':
       return shardEvent(message.value, position, token);
@@ -123,10 +124,16 @@ function shardEvent(value: ShardEvent, position: string, token: string): ShardMe
     history: value.history && historyView(value.history),
     token,
     coalesced: value.coalesced > 1 ? value.coalesced : undefined,
+    source: value.source === Source.RECONCILE ? 'reconcile' : undefined,
   };
 }
 
-function historyView({ actor, reason, changeTicket, previousOwner }: ChangeHistory): ChangeHistoryView {
+export function historyView({
+  actor,
+  reason,
+  changeTicket,
+  previousOwner,
+}: ChangeHistory): ChangeHistoryView {
   return {
     actor: actor && { kind: ACTORS[actor.kind] ?? 'Unknown', name: actor.name },
     reason,

@@ -1,6 +1,12 @@
 import { ShardError } from '@meshkit/shards/errors';
 import { errorOfProblem } from '@meshkit/shards/problem';
-import type { ShardFilter } from '@meshkit/shards/repository';
+import type {
+  DiffPage,
+  DiffRequest,
+  HistoryPage,
+  HistoryRequest,
+  ShardFilter,
+} from '@meshkit/shards/repository';
 import type { NodeView, ShardView } from '@meshkit/shards/shard-view';
 import type { Backend, BackendCall, PageRequest, ShardListPage } from './backend.ts';
 import { Http2Origin, type OriginOptions } from './http2-origin.ts';
@@ -36,6 +42,24 @@ export class RestBackend implements Backend {
   async nodes(namespace: string | undefined, call: BackendCall): Promise<NodeView[]> {
     const query = namespace === undefined ? '' : `?namespace=${encodeURIComponent(namespace)}`;
     return ((await this.#get(`/meshkit/nodes${query}`, call)) as { items: NodeView[] }).items;
+  }
+
+  async diff(filter: ShardFilter, request: DiffRequest, call: BackendCall): Promise<DiffPage> {
+    const { mode, from, to, cursor, limit } = request;
+    const query = queryOf(filter);
+    for (const [name, value] of Object.entries({ mode, from, to, cursor, pageSize: String(limit) })) {
+      if (value !== undefined) query.set(name, value);
+    }
+    return (await this.#get(`/meshkit/shards/diff?${query}`, call)) as DiffPage;
+  }
+
+  async history(request: HistoryRequest, call: BackendCall): Promise<HistoryPage> {
+    const { cursor, since, limit } = request;
+    const [namespace, name] = [request.namespace, request.name].map(encodeURIComponent);
+    const query = new URLSearchParams({ pageSize: String(limit) });
+    if (cursor !== undefined) query.set('cursor', cursor);
+    if (since !== undefined) query.set('since', since);
+    return (await this.#get(`/meshkit/shards/${namespace}/${name}/history?${query}`, call)) as HistoryPage;
   }
 
   suspect(): void {

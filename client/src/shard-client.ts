@@ -1,6 +1,6 @@
 import type { Clock } from '@meshkit/shards/clock';
 import { ShardError } from '@meshkit/shards/errors';
-import type { ShardFilter } from '@meshkit/shards/repository';
+import type { DiffPage, DiffRequest, HistoryPage, ShardFilter } from '@meshkit/shards/repository';
 import type { NodeView, ShardView } from '@meshkit/shards/shard-view';
 import type { Backend, BackendCall, PageRequest, ShardListPage } from './backend.ts';
 import { GrpcBackend } from './grpc-backend.ts';
@@ -42,6 +42,21 @@ export interface ListOptions extends CallOptions {
   pageSize?: number;
   /** Stop after this many shards in all. */
   limit?: number;
+}
+
+/** `from`, `to`, `since`: a resume token, a position, RFC 3339, or a duration before now such as `10m`. */
+export interface DiffOptions extends Omit<CallOptions, 'minVersion'>, Partial<Omit<DiffRequest, 'limit'>> {
+  /** Items per page, at most 1,000 (the default). */
+  pageSize?: number;
+}
+
+export interface HistoryOptions extends Omit<CallOptions, 'minVersion'> {
+  /** Changes per page, at most 1,000 (the default). */
+  pageSize?: number;
+  /** `next` of the page before. */
+  cursor?: string;
+  /** Nothing at or before it. */
+  since?: string;
 }
 
 const DEFAULT_TIMEOUT_MS = 10_000;
@@ -100,6 +115,20 @@ export class ShardClient {
     return this.#call(options, (call) => this.#backend.get({ namespace, name, minVersion }, call));
   }
 
+  /** What changed after `from`, up to now or `to`; a page of it. Pass `next` as `cursor` for the next one. */
+  diff(filter: ShardFilter = {}, options: DiffOptions = {}): Promise<DiffPage> {
+    const { pageSize = DEFAULT_PAGE_SIZE, mode = 'net', from, to, cursor } = options;
+    const request = { mode, from, to, cursor, limit: pageSize };
+    return this.#call(options, (call) => this.#backend.diff(filter, request, call));
+  }
+
+  /** What happened to one shard, newest first; a page of it. Throws `notFound` when nothing is known of one. */
+  history(namespace: string, name: string, options: HistoryOptions = {}): Promise<HistoryPage> {
+    const { pageSize = DEFAULT_PAGE_SIZE, cursor, since } = options;
+    const request = { namespace, name, cursor, since, limit: pageSize };
+    return this.#call(options, (call) => this.#backend.history(request, call));
+  }
+
   /** Of one namespace, or of all. */
   nodes(namespace?: string, options: CallOptions = {}): Promise<NodeView[]> {
     return this.#call(options, (call) => this.#backend.nodes(namespace, call));
@@ -127,6 +156,7 @@ export class ShardClient {
     const backend = this.#backend;
     return {
       open: (request) => backend.watch(request),
+      differences: backend.differences,
       suspect: () => backend.suspect?.(),
       token: this.#token,
       clock: this.#clock,

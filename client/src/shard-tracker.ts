@@ -16,8 +16,10 @@ export interface ShardChange {
   /** As this watch saw it last, or as the server says when it never did. */
   previous?: ShardView;
   history?: ChangeHistoryView;
-  /** So many changes in between were merged into this one. */
+  /** This one stands for so many changes, when more than one. */
   coalesced?: number;
+  /** `reconcile`: found out afterwards by comparing states. */
+  source?: 'reconcile';
   token: string;
 }
 
@@ -35,8 +37,11 @@ interface Known {
   position: string;
 }
 
-/** So many shards that are gone are remembered; only the end of a long stretch without a bookmark can repeat more. */
-const MOST_DEPARTED = 10_000;
+/** What was known of a shard when it went; `dead`: it will not come back. */
+type Gone = { generation: number; version: number } | 'dead';
+
+/** So many of those that went are remembered, by uid, to tell repeats from news; the oldest are forgotten. */
+const MAX_GONE = 20_000;
 
 /**
  * Turns what streams say, one after another and with repeats, into a history in which every change of a shard comes
@@ -44,32 +49,42 @@ const MOST_DEPARTED = 10_000;
  */
 export class ShardTracker {
   readonly #known = new Map<string, Known>();
-  /**
-   * Where lives ended, by uid, and how shards left the filter, by key; oldest first. A resumed stream may repeat what was
-   * before, and must not bring it back.
-   */
-  readonly #ended = new Map<string, { position: string }>();
-  readonly #left = new Map<string, Known>();
+  readonly #gone = new Map<string, Gone>();
   /** Inside a snapshot: what it has listed so far. */
   #listed: Set<string> | undefined;
+  /** The snapshot lists differences only. */
+  #delta = false;
   /** A snapshot was heard to its end, so a shard that is not known does not exist. */
   #complete = false;
+
+  get size(): number {
+    return this.#known.size;
+  }
+
+  /** A snapshot was heard to its end, so that `known()` is all there is. */
+  get complete(): boolean {
+    return this.#complete && this.#listed === undefined;
+  }
+
+  *known(): Iterable<ShardView> {
+    for (const { view } of this.#known.values()) yield view;
+  }
 
   apply(message: WatchMessage | Alive): WatchEvent[] {
     switch (message.type) {
       case 'snapshot-begin':
         this.#listed = new Set();
+        this.#delta = message.delta === true;
         return [];
       case 'shard':
         return this.#shard(message);
       case 'snapshot-end':
         return this.#endSnapshot(message);
       case 'bookmark':
-        // No stream goes back to before a bookmark.
-        forget(this.#ended, message.position);
-        forget(this.#left, message.position);
         return [{ type: 'BOOKMARK', position: message.position, token: message.token }];
       case 'reset':
+        // Of another history, the same uid may be at an older version again.
+        if (message.reason !== 'expired') this.#gone.clear();
         return [{ type: 'RESET', reason: message.reason, token: message.token }];
       default:
         return [];
@@ -82,18 +97,19 @@ export class ShardTracker {
     const key = `${view.namespace}/${view.name}`;
     const known = this.#known.get(key);
     if (message.event === 'DELETED') return this.#remove(key, known, message);
-    this.#listed?.add(key);
     const current = message.current ?? view;
+    const gone = this.#gone.get(current.uid);
+    if (!this.#listed && gone && (gone === 'dead' || isOld(current, gone))) return [];
+    this.#listed?.add(key);
+    this.#gone.delete(current.uid);
     if (known && known.view.uid === current.uid) return this.#update(key, known, current, message);
-    if (!this.#listed && this.#isOver(key, current, message.position)) return [];
     const events: WatchEvent[] = [];
     if (known) {
       // Of two lives of one name the older one may only come as a repeat.
       if (!this.#listed && compareVersions(message.position, known.position) <= 0) return [];
-      remember(this.#ended, known.view.uid, { position: message.position });
-      events.push(gone(known.view, message.position, message.token));
+      events.push(relisted(known.view, message.position, message.token));
+      this.#forget(known.view.uid, 'dead');
     }
-    this.#left.delete(key);
     this.#known.set(key, { view: current, position: message.position });
     const type = this.#complete || this.#listed || known ? 'ADDED' : message.event;
     events.push({
@@ -108,7 +124,7 @@ export class ShardTracker {
   #update(key: string, known: Known, current: ShardView, message: ShardMessage): WatchEvent[] {
     const same = isDeepStrictEqual(known.view, current);
     // A listing is the truth, even where it goes back: the cluster may have been restored.
-    if (same || (!this.#listed && isRepeat(known, current, message.position))) {
+    if (same || (!this.#listed && isRepeat(known, current, message))) {
       if (this.#listed) known.position = message.position;
       return [];
     }
@@ -118,73 +134,83 @@ export class ShardTracker {
 
   #remove(key: string, known: Known | undefined, message: ShardMessage): WatchEvent[] {
     this.#listed?.delete(key);
+    const last = message.current ?? message.previous;
     if (!known) {
-      if (this.#complete || this.#left.has(key) || this.#ended.has(message.previous?.uid ?? '')) return [];
+      if (last) this.#forget(last.uid, message.cause === 'filter' ? last : 'dead');
+      if (this.#complete) return [];
       const { current, previous } = message;
       return [{ ...changeOf(message), type: 'DELETED', cause: message.cause, current, previous }];
     }
-    const uid = (message.previous ?? message.current)?.uid;
-    const { cause, current, position } = message;
-    if (uid !== known.view.uid) return [];
-    // It left before it came back, and now only the first half is repeated.
-    if (cause === 'filter' && current && !this.#listed && isRepeat(known, current, position)) return [];
+    if (last?.uid !== known.view.uid) {
+      if (last && message.cause !== 'filter') this.#forget(last.uid, 'dead');
+      return [];
+    }
+    const { cause, current } = message;
+    // It left before it came back, which was told.
+    if (current && !this.#listed && isOld(current, known.view) && !isLater(message, known)) return [];
     this.#known.delete(key);
-    if (cause === 'filter') remember(this.#left, key, { view: current ?? known.view, position });
-    else remember(this.#ended, uid, { position });
+    this.#forget(last.uid, cause === 'filter' ? last : 'dead');
     return [{ ...changeOf(message), type: 'DELETED', cause, current, previous: known.view }];
-  }
-
-  /** Whether a change can only be a repeat, of a life that has ended or of before the shard left the filter. */
-  #isOver(key: string, current: ShardView, position: string): boolean {
-    const left = this.#left.get(key);
-    if (this.#ended.has(current.uid)) return true;
-    return left?.view.uid === current.uid && isRepeat(left, current, position);
   }
 
   #endSnapshot({ position, token }: { position: string; token: string }): WatchEvent[] {
     const listed = this.#listed ?? new Set();
     const events: WatchEvent[] = [];
     for (const [key, { view }] of this.#known) {
-      if (listed.has(key)) continue;
+      if (this.#delta || listed.has(key)) continue;
       this.#known.delete(key);
-      events.push(gone(view, position, token));
+      this.#forget(view.uid, view);
+      events.push(relisted(view, position, token));
     }
     this.#listed = undefined;
+    this.#delta = false;
     this.#complete = true;
-    this.#ended.clear();
-    this.#left.clear();
     events.push({ type: 'SYNCED', position, token });
     return events;
   }
-}
 
-function remember<T>(places: Map<string, T>, key: string, place: T): void {
-  places.delete(key);
-  places.set(key, place);
-  const [oldest] = places.keys();
-  if (places.size > MOST_DEPARTED && oldest !== undefined) places.delete(oldest);
-}
-
-function forget(places: Map<string, { position: string }>, position: string): void {
-  for (const [key, place] of places) {
-    if (compareVersions(place.position, position) > 0) break;
-    places.delete(key);
+  #forget(uid: string, gone: Gone): void {
+    const earlier = this.#gone.get(uid);
+    this.#gone.delete(uid);
+    // Its going may be a repeat too, of a time before it came back and went again.
+    this.#gone.set(uid, earlier === undefined ? copyOf(gone) : newerOf(earlier, gone));
+    const [oldest] = this.#gone.size > MAX_GONE ? this.#gone.keys() : [];
+    if (oldest !== undefined) this.#gone.delete(oldest);
   }
 }
 
-/** Both counters only ever grow; what moved neither is news only if it is later and looks different. */
-function isRepeat({ view, position }: Known, current: ShardView, at: string): boolean {
+function copyOf(gone: Gone): Gone {
+  return gone === 'dead' ? gone : { generation: gone.generation, version: gone.version };
+}
+
+function newerOf(a: Gone, b: Gone): Gone {
+  if (a === 'dead' || b === 'dead') return 'dead';
+  return { generation: Math.max(a.generation, b.generation), version: Math.max(a.version, b.version) };
+}
+
+/** Both counters only ever grow. */
+function isOld(view: ShardView, than: { generation: number; version: number }): boolean {
+  return view.generation <= than.generation && view.version <= than.version;
+}
+
+function isLater(message: ShardMessage, { position }: Known): boolean {
+  return compareVersions(message.position, position) > 0;
+}
+
+/** What moved neither counter is news only if it was seen as it happened, is later and looks different. */
+function isRepeat(known: Known, current: ShardView, message: ShardMessage): boolean {
+  const { view } = known;
   const [generation, version] = [current.generation - view.generation, current.version - view.version];
-  const later = compareVersions(at, position) > 0;
-  if (generation === 0 && version === 0) return !later;
+  const later = isLater(message, known);
+  if (generation === 0 && version === 0) return !later || message.source === 'reconcile';
   if (generation <= 0 && version <= 0) return true;
   return generation >= 0 && version >= 0 ? false : !later;
 }
 
-function changeOf({ position, history, coalesced, token }: ShardMessage) {
-  return { position, history, coalesced, token };
+function changeOf({ position, history, coalesced, source, token }: ShardMessage) {
+  return { position, history, coalesced, source, token };
 }
 
-function gone(previous: ShardView, position: string, token: string): ShardChange {
+function relisted(previous: ShardView, position: string, token: string): ShardChange {
   return { type: 'DELETED', cause: 'relist', position, previous, token };
 }

@@ -96,7 +96,7 @@ function headersOf({ bearer, resumeToken }: WatchStreamRequest, userAgent: strin
 function watchQuery({ filter, from, onExpired, allowCoalescing }: WatchStreamRequest): URLSearchParams {
   const query = queryOf(filter);
   if (from !== undefined) query.set('from', from);
-  if (onExpired !== undefined) query.set('onExpired', onExpired);
+  if (onExpired === 'fail') query.set('onExpired', onExpired);
   if (allowCoalescing !== undefined) query.set('allowCoalescing', String(allowCoalescing));
   return query;
 }

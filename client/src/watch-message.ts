@@ -22,6 +22,8 @@ export interface SnapshotBegin {
   lineage: string;
   /** Why there is a snapshot although the watch was to be resumed. */
   reason?: string;
+  /** Only what differs from what this client said to have follows: what is not listed stays. */
+  delta?: boolean;
   transport?: TransportView;
 }
 
@@ -39,6 +41,8 @@ export interface ShardMessage {
   token: string;
   /** How many changes this one stands for, when more than one. */
   coalesced?: number;
+  /** `reconcile`: found out afterwards by comparing states; it may repeat what was said live. */
+  source?: 'reconcile';
   transport?: TransportView;
 }
 

@@ -1,4 +1,5 @@
 import type { ShardFilter } from '@meshkit/shards/repository';
+import type { ShardView } from '@meshkit/shards/shard-view';
 import type { WatchCall, WatchMessage } from './watch-message.ts';
 
 /** A heartbeat: the server is there and has nothing to say. */
@@ -6,8 +7,11 @@ export interface Alive {
   type: 'alive';
 }
 
-export interface WatchStreamRequest extends WatchCall {
+export interface WatchStreamRequest extends Omit<WatchCall, 'onExpired'> {
   filter: ShardFilter;
+  /** `diff`: what differs from `known`; gRPC only. */
+  onExpired?: WatchCall['onExpired'] | 'diff';
+  known?: Iterable<ShardView>;
   /** Bearer token; absent: none is sent. */
   bearer?: string;
   signal: AbortSignal;

@@ -6,7 +6,7 @@ import { Reopen, StreamGuard } from './stream-guard.ts';
 import type { TokenReader } from './token-source.ts';
 import { Backoff } from './wait.ts';
 import type { WatchCall } from './watch-message.ts';
-import type { WatchTransport } from './watch-transport.ts';
+import type { WatchStreamRequest, WatchTransport } from './watch-transport.ts';
 
 export interface WatchOptions extends WatchCall {
   /** The server says something every 15 s at least; one that is silent for longer (default 35 s) counts as gone. */
@@ -18,6 +18,8 @@ export interface WatchOptions extends WatchCall {
 /** What a watch stands on. */
 export interface WatchMeans {
   open: WatchTransport;
+  /** The transport knows `onExpired: diff`. */
+  differences?: boolean;
   token?: TokenReader;
   clock: Clock;
   random: () => number;
@@ -26,6 +28,8 @@ export interface WatchMeans {
 }
 
 const SILENCE_MS = 35_000;
+/** Shards that a watch says to have, at most: some 80 bytes each. */
+const MAX_KNOWN = 20_000;
 
 /**
  * Every change of the shards that pass, each once, in the order of each shard, over as many streams as it takes: a lost
@@ -63,6 +67,8 @@ class Watch {
   /** The token came from a stream of this watch, so a server that does not know it can be asked for a snapshot. */
   #ownToken = false;
   #bearer: string | undefined;
+  /** How the next stream is to begin, because the last one could not go on. */
+  #expired: 'diff' | 'snapshot' | undefined;
   /** New tokens that were tried since a stream last worked. */
   #renewals = 0;
   /** When a server that says goodbye wants us back, monotonic milliseconds. */
@@ -79,7 +85,7 @@ class Watch {
   /** One stream, from its opening to its end; always throws why it ended. */
   async *stream(): AsyncGenerator<WatchEvent, void> {
     const { clock, open, token } = this.#means;
-    const { from, onExpired, allowCoalescing, signal, silenceMs = SILENCE_MS } = this.#options;
+    const { from, allowCoalescing, signal, silenceMs = SILENCE_MS } = this.#options;
     const bearer = await token?.read();
     this.#bearer = bearer;
     const guard = new StreamGuard({
@@ -90,7 +96,7 @@ class Watch {
     });
     const resumeToken = this.#resumeToken;
     const start = resumeToken === undefined ? { from } : { resumeToken };
-    const call = { ...start, filter: this.#filter, onExpired, allowCoalescing, bearer };
+    const call = { ...start, ...this.#whenExpired(), filter: this.#filter, allowCoalescing, bearer };
     const messages = open({ ...call, signal: guard.signal })[Symbol.asyncIterator]();
     try {
       for (;;) {
@@ -112,10 +118,28 @@ class Watch {
     }
   }
 
+  /** What this watch has is sent only once a server says that it is needed: it may be much. */
+  #whenExpired(): Pick<WatchStreamRequest, 'onExpired' | 'known'> {
+    const { onExpired } = this.#options;
+    const tracker = this.#tracker;
+    if (!this.#asksFirst()) return { onExpired };
+    if (this.#expired === undefined) return { onExpired: 'fail' };
+    return this.#expired === 'diff' ? { onExpired: 'diff', known: tracker.known() } : {};
+  }
+
+  #asksFirst(): boolean {
+    const { size, complete } = this.#tracker;
+    const { differences = false } = this.#means;
+    return (
+      differences && this.#options.onExpired !== 'fail' && this.#ownToken && complete && size <= MAX_KNOWN
+    );
+  }
+
   #took(message: { type: string; token?: string }): void {
     // A heartbeat proves the connection, not that the server can serve.
     if (message.type === 'alive') return;
     this.#backoff.reset();
+    this.#expired = undefined;
     this.#renewals = 0;
     if (message.token === undefined || message.token === '') return;
     this.#resumeToken = message.token;
@@ -149,6 +173,11 @@ class Watch {
       this.#renewals += 1;
       const renewed = await this.#means.token?.renewed(this.#bearer);
       if (renewed !== undefined) return true;
+    }
+    if (this.#expired === undefined && this.#asksFirst()) {
+      if (error.code === 'tokenExpired') this.#expired = 'diff';
+      if (error.code === 'lineageChanged') this.#expired = 'snapshot';
+      if (this.#expired !== undefined) return true;
     }
     if (error.code === 'tokenInvalid' && this.#ownToken) {
       // A server of another version, perhaps: what it does not know it will list.

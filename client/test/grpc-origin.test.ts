@@ -48,6 +48,8 @@ describe('the connection by gRPC', () => {
       get: (call, callback) => callback(null, { shard: shard(call.request.name) }),
       listNodes: (_call, callback) => callback(null, { nodes: [node()] }),
       watch: (call) => watch(call),
+      diff: (_call, callback) => callback(null),
+      history: (_call, callback) => callback(null),
     };
     server.addService(ShardServiceService, implementation);
     const creds = ServerCredentials.createSsl(null, [{ cert_chain: Buffer.from(CA), private_key: KEY }]);

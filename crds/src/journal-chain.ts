@@ -1,6 +1,6 @@
 import type { Mark } from '@meshkit/shards/change';
 import { compareVersions } from '@meshkit/shards/records';
-import type { JournalHeadSpec, SegmentId, SegmentIndex } from './journal-objects.ts';
+import type { CheckpointReference, JournalHeadSpec, SegmentId, SegmentIndex } from './journal-objects.ts';
 
 /** The segments that a head names, from its floor on. */
 export interface Chain {
@@ -119,4 +119,21 @@ export function expired(segments: readonly SegmentIndex[], { ms, bytes }: Retent
   // A gap is kept or dropped as a whole.
   while (count > 0 && segments[count - 1]?.to.partial) count -= 1;
   return count;
+}
+
+/** What the head says of the segments. */
+export function totals(segments: readonly SegmentIndex[]): { entries: number; bytes: number } {
+  let [entries, bytes] = [0, 0];
+  for (const segment of segments) {
+    entries += segment.entries;
+    bytes += segment.bytes;
+  }
+  return { entries, bytes };
+}
+
+/** How many of the oldest segments the checkpoint makes dispensable: the state must stay within reach. */
+export function heldBy(checkpoint: CheckpointReference, segments: readonly SegmentIndex[]): number {
+  const since = checkpoint.last?.sequence ?? 0;
+  const first = segments.findIndex(({ last }) => last.sequence > since);
+  return first < 0 ? segments.length : first;
 }

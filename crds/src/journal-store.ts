@@ -4,8 +4,9 @@ import type { Gap, JournalEntry, JournalState } from '@meshkit/shards/journal';
 import { JournalFold } from '@meshkit/shards/journal-fold';
 import { marksOf } from '@meshkit/shards/journal-slice';
 import { compareVersions, type ShardAssignment } from '@meshkit/shards/records';
-import { chainOf, expired, mergeable, type Retention } from './journal-chain.ts';
-import { isDamage } from './journal-codec.ts';
+import type { ShardView } from '@meshkit/shards/shard-view';
+import { chainOf, expired, heldBy, mergeable, type Retention, totals } from './journal-chain.ts';
+import { damaged, isDamage } from './journal-codec.ts';
 import {
   type CheckpointReference,
   checkpointName,
@@ -48,7 +49,7 @@ export interface TakeOver {
   /** All shards, by a list of their own. */
   list: (signal: AbortSignal) => Promise<{ items: ShardAssignment[]; resourceVersion: string }>;
   /** Whether the head that was found, if any, is of a lineage that has to be left; asked once. */
-  renews: (head: JournalHeadSpec | undefined) => boolean;
+  renews: (head: JournalHeadSpec | undefined) => boolean | Promise<boolean>;
   /** Noted in the head as served when the lineage is renewed. */
   request?: string;
   /** The largest epoch that this process knows of. */
@@ -102,7 +103,7 @@ export class JournalStore {
   ): Promise<JournalStore> {
     const found = await readHead(options.client, options.name, signal);
     if (!found) return JournalStore.#first(options, ask, signal);
-    const renews = ask.renews(found.spec);
+    const renews = await ask.renews(found.spec);
     const term = found.spec.term + 1;
     // From here on the writer before is fenced: what is read now is all there will be of it.
     const head = await swapped(options, found, { ...found.spec, term }, signal);
@@ -147,7 +148,7 @@ export class JournalStore {
     const fold = await listed(ask.list, signal);
     const mark = stored(fold, options.clock);
     const checkpoint = await writeCheckpoint(options, term, 0, { ...fold.state, mark }, mark, signal);
-    const isRenewed = ask.renews(undefined);
+    const isRenewed = await ask.renews(undefined);
     const nonce = isRenewed ? newNonce() : '';
     const spec: JournalHeadSpec = {
       cluster,
@@ -203,6 +204,7 @@ export class JournalStore {
     const { spec } = this.#head;
     const newest = entries.at(-1);
     if (!newest) return;
+    this.#checkContinuity(entries);
     const end = marksOf(spec.mark, entries).at(-1)!;
     const beyond = position !== undefined && compareVersions(position, end.position) > 0;
     const to: StoredMark = { ...(beyond ? { ...end, position, ordinal: 0 } : end), at: newest.at };
@@ -299,7 +301,8 @@ export class JournalStore {
   async #renew(ask: TakeOver, signal: AbortSignal): Promise<void> {
     const { spec } = this.#head;
     const nonce = newNonce();
-    const requests = ask.request === undefined ? spec.requests : [...(spec.requests ?? []), ask.request];
+    const isServed = ask.request === undefined || spec.requests?.includes(ask.request);
+    const requests = isServed ? spec.requests : [...(spec.requests ?? []), ask.request!];
     const next: JournalHeadSpec = {
       ...spec,
       cluster: this.#options.cluster,
@@ -313,6 +316,20 @@ export class JournalStore {
       { nonce, epochFloor: next.epochFloor },
       'a new lineage begins, all shards are granted again',
     );
+  }
+
+  /** Whoever appends must have begun at the state at the head: what is written is proof of it. */
+  #checkContinuity(entries: readonly JournalEntry[]): void {
+    const held = new Map<string, ShardView | undefined>();
+    for (const { before, after, position } of entries) {
+      const { namespace, name } = (after ?? before)!;
+      const key = `${namespace}/${name}`;
+      const known = held.has(key) ? held.get(key) : this.#fold.get(key);
+      if (known !== before && JSON.stringify(known) !== JSON.stringify(before)) {
+        throw damaged(`the entry at position ${position} does not continue what is known of ${key}`);
+      }
+      held.set(key, after);
+    }
   }
 
   #checkpointIsDue(): boolean {
@@ -426,22 +443,6 @@ export class JournalStore {
       this.#garbage.pop();
     }
   }
-}
-
-function totals(segments: readonly SegmentIndex[]): { entries: number; bytes: number } {
-  let [entries, bytes] = [0, 0];
-  for (const segment of segments) {
-    entries += segment.entries;
-    bytes += segment.bytes;
-  }
-  return { entries, bytes };
-}
-
-/** How many of the oldest segments the checkpoint makes dispensable: the state must stay within reach. */
-function heldBy(checkpoint: CheckpointReference, segments: readonly SegmentIndex[]): number {
-  const since = checkpoint.last?.sequence ?? 0;
-  const first = segments.findIndex(({ last }) => last.sequence > since);
-  return first < 0 ? segments.length : first;
 }
 
 async function listed(list: TakeOver['list'], signal: AbortSignal): Promise<JournalFold> {

@@ -42,6 +42,11 @@ export interface ReflectorOptions<T extends KubeObject> {
   random: () => number;
   log: Log;
   signal: AbortSignal;
+  /**
+   * The consumer knows everything up to this version: begins with the watch from there, and with a list only where the
+   * server no longer has that history, or never had it.
+   */
+  since?: string;
   /** Called on every connect and on every failure. */
   onState?: (state: ReflectorState) => void;
   /** Called just before a list is asked for: what was written before now will be in it. */
@@ -66,7 +71,7 @@ export async function* reflect<T extends KubeObject>(
   const log = { resource: resource.plural, namespace };
   const backoff = new Backoff({ baseMs: FIRST_WAIT_MS, capMs: LONGEST_WAIT_MS, random: o.random });
   /** Everything up to here has been yielded; undefined: a list is due. */
-  let version: string | undefined;
+  let version = o.since;
   let refusals = 0;
   /** Whether a list because of 410 has not yet been followed by a watch that worked. */
   let relisted = false;

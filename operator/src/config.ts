@@ -27,6 +27,13 @@ function integer(least: number, most: number) {
     .refine((value) => value >= least && value <= most, message);
 }
 
+const DAY_MS = 86_400_000;
+
+const retention = z
+  .string()
+  .regex(/^[1-9]\d{0,3}[hd]$/, 'must be whole hours or days, such as 12h or 7d')
+  .transform((text) => Number.parseInt(text, 10) * (text.endsWith('d') ? DAY_MS : DAY_MS / 24));
+
 const listen = z
   .string()
   .regex(/^(\[[0-9a-fA-F:.]+\]|[^:[\]\s]*):\d{1,5}$/, 'must be host:port, such as 127.0.0.1:8090')
@@ -84,6 +91,19 @@ const CONFIG = z.object({
     .describe('Assumed for a MeshNode whose Lease says no leaseDurationSeconds.'),
   concurrentSets: integer(1, 64).default(4).describe('ShardSets worked on at once.'),
   parallelWrites: integer(1, 256).default(32).describe('Requests under way at once for one ShardSet.'),
+  journalRetention: retention
+    .default(7 * DAY_MS)
+    .describe('How long the journal keeps changes: resume tokens, diff and history reach back so far.'),
+  journalSize: integer(1, 16_384)
+    .default(64)
+    .describe('What the journal may take in etcd, in MiB; the oldest changes go first, whatever their age.'),
+  newLineage: z
+    .string()
+    .regex(/^[-A-Za-z0-9._:]{1,128}$/, 'must be an id of letters, digits, "-", "_", "." and ":", at most 128')
+    .optional()
+    .describe(
+      'After a restore of etcd: an id of that restore, such as its date. Every shard is granted again with a new epoch, once for each id, and watchers start over.',
+    ),
   logLevel: z
     .enum(['debug', 'info', 'warn', 'error'])
     .default('info')
@@ -101,6 +121,8 @@ const WRITTEN_DEFAULTS: Partial<Record<keyof OperatorConfig, string>> = {
   nodeLeaseDuration: '10s',
   concurrentSets: '4',
   parallelWrites: '32',
+  journalRetention: '7d',
+  journalSize: '64',
   logLevel: 'info',
 };
 

@@ -1,10 +1,12 @@
 import { randomBytes } from 'node:crypto';
 import { hostname } from 'node:os';
 import { systemClock } from '@meshkit/crds/clock';
+import { JOURNAL_NAME } from '@meshkit/crds/journal-objects';
 import { loadKube } from '@meshkit/crds/kube-config';
 import { ShardError } from '@meshkit/shards/errors';
 import pino from 'pino';
 import { type OperatorConfig, parseConfig } from './config.ts';
+import type { JournalSettings } from './journal-settings.ts';
 import { Manager } from './manager.ts';
 import { probe } from './probe.ts';
 
@@ -60,6 +62,8 @@ async function operate(config: OperatorConfig): Promise<number> {
       random: Math.random,
       log,
       processMetrics: true,
+      // It is the history of the whole cluster, which rights in one namespace cannot tell.
+      journal: config.watchNamespace === undefined ? journalSettings(config) : undefined,
     });
     await manager.run(stop.signal);
     await client.close();
@@ -72,6 +76,15 @@ async function operate(config: OperatorConfig): Promise<number> {
     else log.error({ err: error }, 'failed');
     return 1;
   }
+}
+
+function journalSettings({ journalRetention, journalSize, newLineage }: OperatorConfig): JournalSettings {
+  return {
+    name: JOURNAL_NAME,
+    retentionMs: journalRetention,
+    retentionBytes: journalSize << 20,
+    newLineage,
+  };
 }
 
 // Not by an empty event loop: kept-alive connections would hold the process for seconds.

@@ -10,7 +10,10 @@ import { ShardError } from '@meshkit/shards/errors';
 import type { MeshNode, ShardAssignment, ShardSet } from '@meshkit/shards/records';
 import { EventRecorder } from './event-recorder.ts';
 import { type HealthServer, startHealthServer } from './health-server.ts';
+import { JournalController } from './journal-controller.ts';
+import type { JournalSettings } from './journal-settings.ts';
 import { LeaderLease } from './leader-lease.ts';
+import { LineageWitness } from './lineage-witness.ts';
 import { Liveness } from './liveness.ts';
 import { OperatorMetrics } from './metrics.ts';
 import { NodeReconciler } from './node-reconciler.ts';
@@ -35,6 +38,8 @@ export interface ManagerOptions {
   log: Log;
   /** Memory, CPU and event loop of the process too; off in tests that run several in one process. */
   processMetrics?: boolean;
+  /** Absent: no journal is written. */
+  journal?: JournalSettings;
   /** Called once `/livez` answers. */
   onListening?: (address: string) => void;
 }
@@ -64,7 +69,10 @@ export class Manager {
   readonly #liveness: Liveness;
   readonly #leader: LeaderLease;
   readonly #events: EventRecorder;
+  readonly #witness: LineageWitness | undefined;
   #term: Term | undefined;
+  #journal: JournalController | undefined;
+  #highestEpoch = 0;
 
   constructor(options: ManagerOptions) {
     this.#options = options;
@@ -113,8 +121,18 @@ export class Manager {
       log,
       count: (result) => this.#metrics.events.inc({ result }),
     });
+    const { journal } = options;
+    this.#witness =
+      journal &&
+      new LineageWitness({
+        ...base,
+        journal: journal.name,
+        request: journal.newLineage,
+        onRestore: () => this.#journal?.restored(),
+      });
     this.#sets.onChange(({ key }) => this.#term?.sets.add(key));
     this.#shards.onChange(({ type, object, previous }) => {
+      this.#highestEpoch = Math.max(this.#highestEpoch, object.status?.epoch ?? 0);
       if (type !== 'DELETED' && isReleased(object) && !(previous && isReleased(previous))) {
         this.#term?.reconciler.released(object);
       }
@@ -148,6 +166,7 @@ export class Manager {
       this.#followLeases(caches.signal),
       this.#liveness.run(caches.signal),
       this.#events.run(caches.signal),
+      this.#witness?.run(caches.signal),
     ]).catch((error: unknown) => {
       stop.abort(error);
       throw error;
@@ -171,11 +190,12 @@ export class Manager {
       ['meshnodes', this.#nodes.state],
       ['leases', { ...this.#leases, synced: this.#leases.isSynced, lastError: this.#leases.error }],
     ] as const;
-    return watched.flatMap(([resource, { synced, connected, lastError }]) => {
+    const problems = watched.flatMap(([resource, { synced, connected, lastError }]) => {
       const error = lastError ? `: ${lastError}` : '';
       if (!synced) return [`${resource} not listed yet${error}`];
       return connected ? [] : [`the watch of ${resource} is interrupted${error}`];
     });
+    return [...problems, ...(this.#journal?.unready() ?? [])];
   }
 
   async #leadWhenSynced(signal: AbortSignal): Promise<void> {
@@ -194,7 +214,55 @@ export class Manager {
     await this.#leader.run(signal, (term) => this.#lead(term));
   }
 
+  /** The journal first: what was granted before this term is written down before anything new is granted. */
   async #lead(signal: AbortSignal): Promise<void> {
+    const journal = this.#journalOfTerm();
+    if (!journal) return this.#reconcile(signal);
+    const over = new AbortController();
+    const end = AbortSignal.any([signal, over.signal]);
+    this.#journal = journal;
+    const writing = journal.run(end).finally(() => over.abort());
+    try {
+      await journal.ready(end);
+      if (!end.aborted) await this.#reconcile(end);
+    } finally {
+      over.abort();
+      await writing;
+      this.#journal = undefined;
+    }
+  }
+
+  #journalOfTerm(): JournalController | undefined {
+    const { client, clock, random, log, watchNamespace, journal: settings } = this.#options;
+    if (!settings || !this.#witness) return undefined;
+    return new JournalController({
+      client,
+      clock,
+      random,
+      log,
+      settings,
+      namespace: watchNamespace,
+      witness: this.#witness,
+      shards: () => this.#shards.list(),
+      position: () => this.#shards.state.resourceVersion,
+      highestEpoch: () => this.#highestEpoch,
+      onRenewed: () => this.#addAllSets(),
+      metrics: this.#metrics.journal,
+    });
+  }
+
+  #addAllSets(): void {
+    for (const set of this.#sets.list())
+      this.#term?.sets.add(`${set.metadata.namespace}/${set.metadata.name}`);
+    for (const shard of this.#shards.list()) this.#term?.sets.add(setKey(shard));
+  }
+
+  /** A restore stops grants until a new lineage has begun. */
+  #leads(): boolean {
+    return this.#leader.leads() && this.#journal?.halted !== true;
+  }
+
+  async #reconcile(signal: AbortSignal): Promise<void> {
     const { client, clock, random, log, concurrentSets, parallelWrites } = this.#options;
     const [metrics, readiness] = [this.#metrics, (key: string) => this.#liveness.readiness(key)];
     const reconciler = new SetReconciler({
@@ -203,7 +271,9 @@ export class Manager {
       shards: this.#shards,
       nodes: this.#nodes,
       readiness,
-      leads: () => this.#leader.leads(),
+      remembered: (key) => this.#journal?.remembered(key),
+      epochFloor: () => this.#journal?.epochFloor ?? 0,
+      leads: () => this.#leads(),
       events: this.#events,
       metrics,
       clock,
@@ -214,7 +284,7 @@ export class Manager {
       client,
       nodes: this.#nodes,
       readiness,
-      leads: () => this.#leader.leads(),
+      leads: () => this.#leads(),
       events: this.#events,
       now: () => clock.now(),
     });
@@ -232,8 +302,7 @@ export class Manager {
       reconcile: (key, term) => nodeReconciler.reconcile(key, term),
     });
     this.#term = { sets, nodes, reconciler };
-    for (const set of this.#sets.list()) sets.add(`${set.metadata.namespace}/${set.metadata.name}`);
-    for (const shard of this.#shards.list()) sets.add(setKey(shard));
+    this.#addAllSets();
     for (const node of this.#nodes.list()) nodes.add(`${node.metadata.namespace}/${node.metadata.name}`);
     try {
       await Promise.all([sets.run(signal), nodes.run(signal)]);

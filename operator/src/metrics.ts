@@ -1,4 +1,5 @@
 import { Counter, collectDefaultMetrics, Gauge, Histogram, Registry } from 'prom-client';
+import { JournalMetrics } from './journal-metrics.ts';
 
 /** What a queue tells about itself when it is asked. */
 export interface QueueFigures {
@@ -42,6 +43,7 @@ export class OperatorMetrics implements QueueMetrics {
   readonly writes;
   readonly events;
   readonly connected;
+  readonly journal;
 
   constructor(options: { monotonic: () => number; processMetrics?: boolean }) {
     this.#monotonic = options.monotonic;
@@ -125,6 +127,7 @@ export class OperatorMetrics implements QueueMetrics {
       'Kubernetes Events: written, failed, or dropped to bound their rate.',
       ['result'],
     );
+    this.journal = new JournalMetrics(this.registry);
     this.connected = gauge('meshkit_operator_kube_connected', '1 while the watch of a resource is open.', [
       'resource',
     ]);

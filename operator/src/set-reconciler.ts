@@ -7,6 +7,7 @@ import type { Clock } from '@meshkit/shards/clock';
 import { type Decision, decide, EMPTY_MEMORY, type NodeState, type SetMemory } from '@meshkit/shards/decide';
 import { createdForAnother } from '@meshkit/shards/decide-situation';
 import { ShardError } from '@meshkit/shards/errors';
+import type { Remembered } from '@meshkit/shards/journal-fold';
 import type { MeshNode, ShardAssignment, ShardSet, ShardSetStatus } from '@meshkit/shards/records';
 import type { EventRecorder } from './event-recorder.ts';
 import type { Readiness } from './liveness.ts';
@@ -27,6 +28,10 @@ export interface SetReconcilerOptions {
   /** Needs the index `namespace`. */
   nodes: Pick<Informer<MeshNode>, 'byIndex'>;
   readiness: (key: string) => Readiness;
+  /** What the journal knows of shards that are here, or were; by `namespace/name`. Absent: there is no journal. */
+  remembered?: (key: string) => Remembered | undefined;
+  /** See DecideInput. */
+  epochFloor?: () => number;
   /** Asked before every write. */
   leads: () => boolean;
   events: Pick<EventRecorder, 'record'>;
@@ -81,6 +86,8 @@ export class SetReconciler {
       monotonic: started,
       memory: state.memory,
       plan: (input) => state.memo.plan(input),
+      remembered: this.#remembered(assignments),
+      epochFloor: this.#options.epochFloor?.(),
     });
     metrics.decideSeconds.observe((clock.monotonic() - started) / 1000);
     state.memory = decision.memory;
@@ -116,6 +123,18 @@ export class SetReconciler {
       if (error instanceof ShardError && error.code === 'notFound') return undefined;
       throw error;
     }
+  }
+
+  /** Only what their status does not say itself. */
+  #remembered(shards: readonly ShardAssignment[]): Map<string, Remembered> {
+    const found = new Map<string, Remembered>();
+    const { remembered } = this.#options;
+    if (!remembered) return found;
+    for (const { metadata, status } of shards) {
+      const known = remembered(`${metadata.namespace}/${metadata.name}`);
+      if (known && (!status || known.epoch > status.epoch)) found.set(metadata.name, known);
+    }
+    return found;
   }
 
   #nodes(set: ShardSet): NodeState[] {

@@ -18,6 +18,8 @@ export interface Point {
  */
 export interface Mark extends Point {
   readonly anchor: string;
+  /** Of the end of a journal segment: the stretch goes on in the next one, so this state is not settled. */
+  readonly partial?: boolean;
 }
 
 export function comparePoints(a: Point, b: Point): number {
