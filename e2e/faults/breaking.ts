@@ -150,6 +150,22 @@ async function suspendNodes({ stage, random, note }: Breaking): Promise<void> {
   note('suspend nodes', 'end');
 }
 
+/**
+ * Sets the cluster back to a copy, as after a disaster. Either the product lives through it and has to notice by itself, or it was
+ * down as well and a person says so with `--new-lineage`.
+ */
+export async function restore(stage: Stage, copy: string, seed: number, note: FaultNote): Promise<void> {
+  const { oracle, plane } = stage;
+  const survives = new SeededRandom(seed).below(2) === 0;
+  note(survives ? 'restore under the product' : 'restore with --new-lineage', 'begin');
+  await oracle.settled();
+  if (!survives) await stage.killProduct();
+  await oracle.aroundRestore(() => plane.etcd!.restore(copy));
+  if (!survives) await stage.startProduct(['--new-lineage', `seed-${seed}`]);
+  await readyAgain(stage);
+  note('restore', 'end');
+}
+
 const READY_WITHIN_MS = 30_000;
 
 /** Every API server says again that it is up to date. */

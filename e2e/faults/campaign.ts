@@ -1,7 +1,8 @@
-import { mkdirSync } from 'node:fs';
+import { cpSync, mkdirSync } from 'node:fs';
 import { join } from 'node:path';
+import { setTimeout as sleep } from 'node:timers/promises';
 import type { ControlPlaneKind } from '../control-plane/control-plane.ts';
-import { breakThings } from './breaking.ts';
+import { breakThings, restore } from './breaking.ts';
 import { checkRun, count, emptyTally, type Tally } from './check.ts';
 import { type RunHistory, writeHistory } from './history.ts';
 import { Run, WATCHERS } from './run.ts';
@@ -33,6 +34,7 @@ export interface CampaignOptions {
 
 /** At most this many histories are kept; each is some hundred kilobytes. */
 const MOST_HISTORIES = 400;
+const SAVE_AFTER_MS = 800;
 /** Words about violations of one run on stderr. */
 const SHOWN = 12;
 
@@ -65,7 +67,12 @@ export async function runCampaign(options: CampaignOptions): Promise<Tally> {
         });
         key = wanted;
       }
-      const histories = await runWave(stage!, wave, options.patienceMs);
+      const histories = await runWave(stage!, wave, options.patienceMs).catch((error: unknown) => {
+        // The folder goes with the stage.
+        cpSync(stage!.product.logs, join(out, 'logs'), { recursive: true });
+        say(`the logs of the product: ${join(out, 'logs')}`);
+        throw error;
+      });
       for (const history of histories) {
         const violations = checkRun(history);
         count(tally, history, violations);
@@ -109,12 +116,25 @@ async function runWave(
       const { position } = stage.oracle;
       for (const { recorder } of runs) recorder.add({ kind: 'fault', what, phase, position });
     };
-    await Promise.all([breakThings(stage, faultClass, seed, note), ...runs.map((run) => run.act())]);
+    const act = () => runs.map((run) => run.act());
+    if (faultClass === 'restore') {
+      const [copy] = await Promise.all([saveSoon(stage), ...act()]);
+      await Promise.all(runs.map((run) => run.rest()));
+      await restore(stage, copy, seed, note);
+      await Promise.all(act());
+    } else await Promise.all([breakThings(stage, faultClass, seed, note), ...act()]);
     await Promise.all(runs.map((run) => run.settle()));
   } finally {
     await Promise.allSettled(runs.map((run) => run.end()));
   }
   return runs.map(({ recorder }) => recorder.history);
+}
+
+/** A copy of the store from the middle of things. */
+async function saveSoon({ plane }: Stage): Promise<string> {
+  await sleep(SAVE_AFTER_MS);
+  if (!plane.etcd) throw new Error('only the real control plane can be restored');
+  return plane.etcd.save();
 }
 
 export function report(

@@ -137,8 +137,28 @@ export class Run {
     await this.#deleted;
   }
 
+  /** Waits until nothing moves, with everything written that is going to be. */
+  async rest(): Promise<void> {
+    await this.#calmDown();
+    await this.#until('every shard is at rest', () => this.#isSettled() && this.#isQuiet(), QUIET_WITHIN_MS);
+  }
+
   /** Nodes and shards come to rest; everything that is still to be told is waited for, as long as is reasonable. */
   async settle(): Promise<void> {
+    await this.rest();
+    await this.#stage.oracle.settled();
+    const deadline = performance.now() + this.#patienceMs;
+    while (performance.now() < deadline && !this.#watchers.every((one) => this.#agrees(one)))
+      await sleep(POLL_MS);
+    // What comes too often comes right after.
+    await sleep(QUIET_FOR_MS);
+    this.recorder.add({ kind: 'quiet', position: this.#stage.oracle.position });
+    // Other runs of the wave may need longer, and on a busy machine even nodes at rest lose a Lease meanwhile.
+    this.recorder.close();
+  }
+
+  /** Everybody may work, and everything may be placed. */
+  async #calmDown(): Promise<void> {
     const { kube } = this.#stage.product;
     const { namespace } = this;
     this.#nodeLink?.refuse(false);
@@ -156,14 +176,6 @@ export class Run {
         kube.patch(SHARD_ASSIGNMENTS, { namespace, name }, { spec: { state: null } }),
       );
     }
-    await this.#until('every shard is at rest', () => this.#isSettled() && this.#isQuiet(), QUIET_WITHIN_MS);
-    await this.#stage.oracle.settled();
-    const deadline = performance.now() + this.#patienceMs;
-    while (performance.now() < deadline && !this.#watchers.every((one) => this.#agrees(one)))
-      await sleep(POLL_MS);
-    // What comes too often comes right after.
-    await sleep(QUIET_FOR_MS);
-    this.recorder.add({ kind: 'quiet', position: this.#stage.oracle.position });
   }
 
   /** Ends everything; resolves with what was recorded. */

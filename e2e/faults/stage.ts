@@ -191,6 +191,21 @@ export class Stage {
     operator.child = await startOperator(this.product, operator, flags);
   }
 
+  /** Ends operators and API servers without ceremony. */
+  async killProduct(): Promise<void> {
+    await Promise.all([
+      ...this.operators.map(({ child }) => child.kill()),
+      ...this.apiServers.map(({ replica }) => replica.child.kill()),
+    ]);
+  }
+
+  async startProduct(operatorFlags: readonly string[]): Promise<void> {
+    await Promise.all([
+      ...this.operators.map((operator) => this.startOperator(operator, operatorFlags)),
+      ...this.apiServers.map((server) => this.startApiServer(server)),
+    ]);
+  }
+
   async startApiServer({ replica }: ApiServer): Promise<void> {
     await this.product.startApiServer(replica);
   }
