@@ -92,7 +92,8 @@ export function watchMessage(response: WatchResponse): WatchMessage | undefined 
     case 'snapshotBegin': {
       const { lineage, delta } = message.value;
       const reason = RESETS[message.value.reason];
-      return { type: 'snapshot-begin', position, token, lineage, reason, delta, transport };
+      const begin = { position, token, lineage, reason, delta: delta || undefined, transport };
+      return { type: 'snapshot-begin', ...begin };
     }
     case 'shard':
       return shardEvent(message.value, position, token);

@@ -33,18 +33,14 @@ export interface ServerCertificate {
 
 export type ControlPlaneKind = 'real' | 'embedded';
 
-/** The store below kube-apiserver, for those who have to look at it, or set it back, behind its back. */
+/** The store below kube-apiserver, for those who have to look at it behind its back: gRPC, and JSON at `/v3/…`. */
 export interface EtcdAccess {
-  /** `https://127.0.0.1:<port>`; speaks gRPC, and JSON at `/v3/…`. */
+  /** `https://127.0.0.1:<port>` */
   readonly url: string;
   /** PEM: whom to trust, and who we are. */
   readonly ca: string;
   readonly cert: string;
   readonly key: string;
-  /** Copies the data while all servers stand still for some seconds; resolves with the copy's folder. */
-  save(): Promise<string>;
-  /** Sets the cluster back to a copy, as a restored backup does. `whileDown` runs when no server does. */
-  restore(saved: string, whileDown?: () => Promise<void>): Promise<void>;
 }
 
 /**
@@ -76,9 +72,10 @@ export interface ControlPlane {
   compactEtcd(): Promise<void>;
   /**
    * Ends the servers without ceremony and starts them on the same data and ports; resolves when ready again.
-   * `downMs`: how long nobody listens in between, for tests of an outage (default 0).
+   * `downMs`: how long nobody listens in between, for tests of an outage (default 0); `whileDown` runs when every server
+   * has ended, and may exchange etcd's data (`planeFiles`).
    */
-  restart(options?: { downMs?: number }): Promise<void>;
+  restart(options?: { downMs?: number; whileDown?: () => Promise<void> }): Promise<void>;
   /** Idempotent. */
   stop(): Promise<void>;
   /** Requests completed so far, oldest first, except those that arrived before `since` (ms since the Unix epoch). */
@@ -103,8 +100,10 @@ export interface StartOptions {
 }
 
 /** Paths inside `ControlPlane.folder` that both kinds write before `start` resolves. */
-export function planeFiles(folder: string): { caCert: string; caKey: string; adminKubeconfig: string } {
+export function planeFiles(folder: string) {
   return {
+    /** A folder; only `real` has one. */
+    etcdData: `${folder}/etcd`,
     caCert: `${folder}/ca.crt`,
     caKey: `${folder}/ca.key`,
     adminKubeconfig: `${folder}/admin.kubeconfig`,

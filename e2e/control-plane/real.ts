@@ -1,4 +1,4 @@
-import { cp, mkdir, readdir, rm } from 'node:fs/promises';
+import { mkdir, readdir } from 'node:fs/promises';
 import { join } from 'node:path';
 import { systemClock } from '@meshkit/crds/clock';
 import { AdminApi } from './admin-api.ts';
@@ -95,30 +95,9 @@ class RealControlPlane implements ControlPlane {
     this.kubectl = join(binaries.folder, 'kubectl');
     this.#parts = parts;
     this.#api = new AdminApi({ url: this.url, ca: identity.ca.cert, token: identity.adminToken });
-    const etcd = {
-      url: `https://127.0.0.1:${parts.etcdPort}`,
-      ca: identity.etcdCa.cert,
-      cert: identity.etcdClient.cert,
-      key: identity.etcdClient.key,
-    };
-    this.#etcd = new AdminApi(etcd);
-    let copies = 0;
-    const data = join(this.folder, FILES.data);
-    this.etcd = {
-      ...etcd,
-      save: async () => {
-        copies += 1;
-        const copy = `${data}-${copies}`;
-        await this.#cycle(SERVERS, () => cp(data, copy, { recursive: true }));
-        return copy;
-      },
-      restore: (copy, whileDown) =>
-        this.#cycle(SERVERS, async () => {
-          await rm(data, { recursive: true });
-          await cp(copy, data, { recursive: true });
-          await whileDown?.();
-        }),
-    };
+    const { cert, key } = identity.etcdClient;
+    this.etcd = { url: `https://127.0.0.1:${parts.etcdPort}`, ca: identity.etcdCa.cert, cert, key };
+    this.#etcd = new AdminApi(this.etcd);
   }
 
   async launch(signal?: AbortSignal): Promise<void> {
@@ -180,11 +159,11 @@ class RealControlPlane implements ControlPlane {
     const compaction = { revision: header.revision, physical: true };
     const { status, body } = await this.#etcd.call('POST', '/v3/kv/compaction', compaction, 30_000);
     if (status !== 200) throw new Error(`etcd refused the compaction: ${body}`);
-    await this.#cycle(['kube-apiserver']);
+    await this.#cycle(['kube-apiserver'], 0);
   }
 
-  restart(options: { downMs?: number } = {}): Promise<void> {
-    return this.#cycle(SERVERS, () => systemClock.sleep(options.downMs ?? 0, this.#stopping.signal));
+  restart(options: { downMs?: number; whileDown?: () => Promise<void> } = {}): Promise<void> {
+    return this.#cycle(SERVERS, options.downMs ?? 0, options.whileDown);
   }
 
   audit(since?: number): Promise<AuditEntry[]> {
@@ -204,12 +183,13 @@ class RealControlPlane implements ControlPlane {
     await this.#parts.ward.release();
   }
 
-  async #cycle(names: readonly ServerName[], whileDown?: () => Promise<void>): Promise<void> {
+  async #cycle(names: readonly ServerName[], downMs: number, whileDown?: () => Promise<void>): Promise<void> {
     this.#serving = false;
     // kube-apiserver asked politely waits up to a minute for open watches, so it is killed; etcd is asked.
     for (const name of names.toReversed()) {
       await this.#servers.get(name)?.stop(name === 'etcd' ? ETCD_GRACE_MS : 0);
     }
+    await systemClock.sleep(downMs, this.#stopping.signal);
     await whileDown?.();
     for (const name of names) await this.#start(name);
     await this.#ready();

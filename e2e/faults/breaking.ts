@@ -1,5 +1,7 @@
+import { cp, rm } from 'node:fs/promises';
 import { setTimeout as sleep } from 'node:timers/promises';
 import { SeededRandom } from '../bench/seeded-random.ts';
+import { planeFiles } from '../control-plane/control-plane.ts';
 import { type FaultClass, RUN_MS } from './schedule.ts';
 import { type ApiServer, OPERATOR_LEASE_MS, type Stage } from './stage.ts';
 
@@ -160,7 +162,12 @@ export async function restore(stage: Stage, copy: string, seed: number, note: Fa
   note(survives ? 'restore under the product' : 'restore with --new-lineage', 'begin');
   await oracle.settled();
   if (!survives) await stage.killProduct();
-  await oracle.aroundRestore(() => plane.etcd!.restore(copy));
+  const { etcdData } = planeFiles(plane.folder);
+  const setBack = async () => {
+    await rm(etcdData, { recursive: true });
+    await cp(copy, etcdData, { recursive: true });
+  };
+  await oracle.aroundRestore(() => plane.restart({ whileDown: setBack }));
   if (!survives) await stage.startProduct(['--new-lineage', `seed-${seed}`]);
   await readyAgain(stage);
   note('restore', 'end');

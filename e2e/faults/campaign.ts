@@ -1,7 +1,8 @@
 import { cpSync, mkdirSync } from 'node:fs';
+import { cp } from 'node:fs/promises';
 import { join } from 'node:path';
 import { setTimeout as sleep } from 'node:timers/promises';
-import type { ControlPlaneKind } from '../control-plane/control-plane.ts';
+import { type ControlPlaneKind, planeFiles } from '../control-plane/control-plane.ts';
 import { breakThings, restore } from './breaking.ts';
 import { checkRun, count, emptyTally, type Tally } from './check.ts';
 import { type RunHistory, writeHistory } from './history.ts';
@@ -130,11 +131,13 @@ async function runWave(
   return runs.map(({ recorder }) => recorder.history);
 }
 
-/** A copy of the store from the middle of things. */
+/** A copy of the store from the middle of things; resolves with its folder. */
 async function saveSoon({ plane }: Stage): Promise<string> {
   await sleep(SAVE_AFTER_MS);
-  if (!plane.etcd) throw new Error('only the real control plane can be restored');
-  return plane.etcd.save();
+  const { etcdData } = planeFiles(plane.folder);
+  const copy = `${etcdData}-copy`;
+  await plane.restart({ whileDown: () => cp(etcdData, copy, { recursive: true }) });
+  return copy;
 }
 
 export function report(

@@ -118,9 +118,10 @@ class EmbeddedControlPlane implements ControlPlane {
     this.#cluster.store.compact();
   }
 
-  async restart(options: { downMs?: number } = {}): Promise<void> {
+  async restart(options: { downMs?: number; whileDown?: () => Promise<void> } = {}): Promise<void> {
     await this.#close();
     await sleep(options.downMs ?? 0);
+    await options.whileDown?.();
     await this.#listen();
   }
 
