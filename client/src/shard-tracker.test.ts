@@ -201,4 +201,13 @@ describe('ShardTracker', () => {
     expect(say(...second.slice(1), ...first, ...second)).toEqual(['DELETED a@6 filter']);
     expect(say(...snapshot(7, shard('a', 2)))).toEqual(['ADDED a@2', 'SYNCED']);
   });
+
+  it('takes a shard that comes back at an earlier version, once history is another one', () => {
+    const tracker = new ShardTracker();
+    const say = (...messages: WatchMessage[]) => told(messages.flatMap((one) => tracker.apply(one)));
+    expect(say(...snapshot(9, shard('a', 9)))).toEqual(['ADDED a@9', 'SYNCED']);
+    const reset: WatchMessage = { type: 'reset', reason: 'lineageChanged', token: 's' };
+    expect(say(reset, ...snapshot(4))).toEqual(['RESET', 'DELETED a@9 relist', 'SYNCED']);
+    expect(say(message('ADDED', 6, shard('a', 6)))).toEqual(['ADDED a@6']);
+  });
 });

@@ -52,6 +52,8 @@ export class ShardTracker {
   readonly #gone = new Map<string, Gone>();
   /** Inside a snapshot: what it has listed so far. */
   #listed: Set<string> | undefined;
+  /** What comes next is of another history. */
+  #anew = false;
   /** The snapshot lists differences only. */
   #delta = false;
   /** A snapshot was heard to its end, so a shard that is not known does not exist. */
@@ -84,7 +86,10 @@ export class ShardTracker {
         return [{ type: 'BOOKMARK', position: message.position, token: message.token }];
       case 'reset':
         // Of another history, the same uid may be at an older version again.
-        if (message.reason !== 'expired') this.#gone.clear();
+        if (message.reason !== 'expired') {
+          this.#gone.clear();
+          this.#anew = true;
+        }
         return [{ type: 'RESET', reason: message.reason, token: message.token }];
       default:
         return [];
@@ -159,11 +164,13 @@ export class ShardTracker {
     for (const [key, { view }] of this.#known) {
       if (this.#delta || listed.has(key)) continue;
       this.#known.delete(key);
-      this.#forget(view.uid, view);
+      // In another history it may come back at a version that was passed in this one.
+      if (!this.#anew) this.#forget(view.uid, view);
       events.push(relisted(view, position, token));
     }
     this.#listed = undefined;
     this.#delta = false;
+    this.#anew = false;
     this.#complete = true;
     events.push({ type: 'SYNCED', position, token });
     return events;

@@ -156,10 +156,11 @@ async function suspendNodes({ stage, random, note }: Breaking): Promise<void> {
  * Sets the cluster back to a copy, as after a disaster. Either the product lives through it and has to notice by itself, or it was
  * down as well and a person says so with `--new-lineage`.
  */
-export async function restore(stage: Stage, copy: string, seed: number, note: FaultNote): Promise<void> {
+export async function restore(stage: Stage, copy: string, wave: number, note: FaultNote): Promise<void> {
   const { oracle, plane } = stage;
-  const survives = new SeededRandom(seed).below(2) === 0;
-  note(survives ? 'restore under the product' : 'restore with --new-lineage', 'begin');
+  const survives = wave % 2 === 0;
+  const what = survives ? 'restore under the product' : 'restore with --new-lineage';
+  note(what, 'begin');
   await oracle.settled();
   if (!survives) await stage.killProduct();
   const { etcdData } = planeFiles(plane.folder);
@@ -168,9 +169,9 @@ export async function restore(stage: Stage, copy: string, seed: number, note: Fa
     await cp(copy, etcdData, { recursive: true });
   };
   await oracle.aroundRestore(() => plane.restart({ whileDown: setBack }));
-  if (!survives) await stage.startProduct(['--new-lineage', `seed-${seed}`]);
+  if (!survives) await stage.startProduct(['--new-lineage', `wave-${wave}`]);
   await readyAgain(stage);
-  note('restore', 'end');
+  note(what, 'end');
 }
 
 const READY_WITHIN_MS = 30_000;

@@ -1,5 +1,5 @@
 import { cpSync, mkdirSync } from 'node:fs';
-import { cp } from 'node:fs/promises';
+import { cp, rm } from 'node:fs/promises';
 import { join } from 'node:path';
 import { setTimeout as sleep } from 'node:timers/promises';
 import { type ControlPlaneKind, planeFiles } from '../control-plane/control-plane.ts';
@@ -100,7 +100,7 @@ function stageOf(faultClass: FaultClass): string {
 
 async function runWave(
   stage: Stage,
-  { faultClass, seed, runs: plans }: Wave,
+  { faultClass, index, seed, runs: plans }: Wave,
   patienceMs: number,
 ): Promise<RunHistory[]> {
   const mayRelist = faultClass === 'kube-apiserver-restart' || faultClass === 'etcd-compaction';
@@ -121,7 +121,7 @@ async function runWave(
     if (faultClass === 'restore') {
       const [copy] = await Promise.all([saveSoon(stage), ...act()]);
       await Promise.all(runs.map((run) => run.rest()));
-      await restore(stage, copy, seed, note);
+      await restore(stage, copy, index, note);
       await Promise.all(act());
     } else await Promise.all([breakThings(stage, faultClass, seed, note), ...act()]);
     await Promise.all(runs.map((run) => run.settle()));
@@ -136,6 +136,8 @@ async function saveSoon({ plane }: Stage): Promise<string> {
   await sleep(SAVE_AFTER_MS);
   const { etcdData } = planeFiles(plane.folder);
   const copy = `${etcdData}-copy`;
+  // Of an earlier wave.
+  await rm(copy, { recursive: true, force: true });
   await plane.restart({ whileDown: () => cp(etcdData, copy, { recursive: true }) });
   return copy;
 }

@@ -12,9 +12,14 @@ const SHOWN = 4;
 export class Fold {
   readonly shards = new Map<string, ShardState>();
   readonly #dead = new Set<string>();
+  readonly #wire: boolean;
   #listed: Set<string> | undefined;
   /** What the watch of now has told: its program began again with only a token and this fold. */
   #own: Set<string> | undefined;
+
+  constructor(kind: WatcherInfo['kind']) {
+    this.#wire = kind === 'wire';
+  }
 
   /** False when the entry tells of a shard and was passed over. */
   take(entry: HistoryEntry): boolean {
@@ -38,14 +43,21 @@ export class Fold {
     if (type === 'DELETED') {
       // Of another life than the one that is held: a repeat.
       if (known?.uid !== uid) return false;
-      const older = state && (state.version < known.version || state.generation < known.generation);
+      const older =
+        this.#wire && state && (state.version < known.version || state.generation < known.generation);
       if (older) return false;
       this.shards.delete(key);
       // With a cause it may come back: it left the filter, or was not listed through it.
       if (cause === undefined) this.#dead.add(uid);
       return true;
     }
-    if (!state || this.#dead.has(uid)) return false;
+    if (!state) return false;
+    if (!this.#wire) {
+      // What the client package tells is news, also after a restore, where it is older.
+      this.shards.set(key, state);
+      return true;
+    }
+    if (this.#dead.has(uid)) return false;
     if (known && known.uid !== uid) this.#dead.add(known.uid);
     else if (known && (state.version < known.version || state.generation < known.generation)) return false;
     this.shards.set(key, state);
@@ -83,7 +95,7 @@ function checkWatcher(
   const violations: Violation[] = [];
   const add = (counter: Violation['counter'], check: string, detail: string) =>
     violations.push({ counter, check, subject: watcher.id, detail });
-  const fold = new Fold();
+  const fold = new Fold(watcher.kind);
   const wire = watcher.kind === 'wire';
   /** The highest position so far, of this stream of positions. */
   let position = 0n;

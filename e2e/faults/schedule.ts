@@ -48,6 +48,8 @@ export interface RunPlan {
 /** Runs of one class that go on side by side, and share what breaks. */
 export interface Wave {
   faultClass: FaultClass;
+  /** Which one of its class, from 0 on. */
+  index: number;
   /** Of what breaks. */
   seed: number;
   runs: RunPlan[];
@@ -113,7 +115,7 @@ export function planCampaign({ runs, seed, classes, width, watchers }: PlanOptio
     const plans = byClass.get(faultClass) ?? [];
     for (let at = 0; at < plans.length; at += width) {
       const wave = plans.slice(at, at + width);
-      waves.push({ faultClass, seed: seedOf(seed, -wave[0]!.run), runs: wave });
+      waves.push({ faultClass, index: at / width, seed: seedOf(seed, -wave[0]!.run), runs: wave });
     }
   }
   return waves;

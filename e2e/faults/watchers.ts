@@ -38,12 +38,11 @@ export interface WatcherOptions {
 /** A stream that is silent for longer counts as lost; far below what is usual, so that half-open ones are noticed in a run. */
 const SILENCE_MS = 1_500;
 const RETRY_MS = 40;
-const REFUSALS = 200;
 
 /** What client watchers and wire watchers share: their own way to either API server, and what they were told. */
 export abstract class Watcher {
   readonly info: WatcherInfo;
-  readonly fold = new Fold();
+  readonly fold: Fold;
   protected readonly options: WatcherOptions;
   protected readonly proxy: TcpProxy;
   protected readonly stopping = new AbortController();
@@ -55,6 +54,7 @@ export abstract class Watcher {
   protected constructor(options: WatcherOptions, proxy: TcpProxy) {
     this.options = options;
     this.info = options.info;
+    this.fold = new Fold(options.info.kind);
     this.proxy = proxy;
   }
 
@@ -202,15 +202,11 @@ class WireWatcher extends Watcher {
       this.info.transport === 'grpc'
         ? new GrpcBackend({ server: this.proxy.url, ca })
         : new RestBackend({ url: this.proxy.url, ca, userAgent: 'wire', clock: machineClock });
-    let refusals = 0;
-    while (!this.stopping.signal.aborted && refusals < REFUSALS) {
+    while (!this.stopping.signal.aborted) {
       try {
-        await this.#stream(backend, () => {
-          refusals = 0;
-        });
+        await this.#stream(backend);
       } catch (error) {
         if (this.stopping.signal.aborted) break;
-        refusals += 1;
         this.lost(String(error).slice(0, 100));
         backend.suspect?.();
         await sleep(RETRY_MS);
@@ -219,7 +215,7 @@ class WireWatcher extends Watcher {
     await backend.close();
   }
 
-  async #stream(backend: Backend, worked: () => void): Promise<void> {
+  async #stream(backend: Backend): Promise<void> {
     const silence = new AbortController();
     const timer = setTimeout(() => silence.abort(new Error('silent for too long')), SILENCE_MS);
     const { token: bearer } = this.options;
@@ -234,7 +230,6 @@ class WireWatcher extends Watcher {
       for await (const message of backend.watch(request)) {
         timer.refresh();
         if (message.type === 'alive') continue;
-        worked();
         this.#take(message);
         await this.pace();
       }
