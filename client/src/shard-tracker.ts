@@ -52,6 +52,8 @@ export class ShardTracker {
   readonly #gone = new Map<string, Gone>();
   /** Inside a snapshot: what it has listed so far. */
   #listed: Set<string> | undefined;
+  /** What comes next is of another history. */
+  #anew = false;
   /** The snapshot lists differences only. */
   #delta = false;
   /** A snapshot was heard to its end, so a shard that is not known does not exist. */
@@ -84,7 +86,10 @@ export class ShardTracker {
         return [{ type: 'BOOKMARK', position: message.position, token: message.token }];
       case 'reset':
         // Of another history, the same uid may be at an older version again.
-        if (message.reason !== 'expired') this.#gone.clear();
+        if (message.reason !== 'expired') {
+          this.#gone.clear();
+          this.#anew = true;
+        }
         return [{ type: 'RESET', reason: message.reason, token: message.token }];
       default:
         return [];
@@ -159,22 +164,35 @@ export class ShardTracker {
     for (const [key, { view }] of this.#known) {
       if (this.#delta || listed.has(key)) continue;
       this.#known.delete(key);
-      this.#forget(view.uid, view);
+      // In another history it may come back at a version that was passed in this one.
+      if (!this.#anew) this.#forget(view.uid, view);
       events.push(relisted(view, position, token));
     }
     this.#listed = undefined;
     this.#delta = false;
+    this.#anew = false;
     this.#complete = true;
     events.push({ type: 'SYNCED', position, token });
     return events;
   }
 
   #forget(uid: string, gone: Gone): void {
+    const earlier = this.#gone.get(uid);
     this.#gone.delete(uid);
-    this.#gone.set(uid, gone === 'dead' ? gone : { generation: gone.generation, version: gone.version });
+    // Its going may be a repeat too, of a time before it came back and went again.
+    this.#gone.set(uid, earlier === undefined ? copyOf(gone) : newerOf(earlier, gone));
     const [oldest] = this.#gone.size > MAX_GONE ? this.#gone.keys() : [];
     if (oldest !== undefined) this.#gone.delete(oldest);
   }
+}
+
+function copyOf(gone: Gone): Gone {
+  return gone === 'dead' ? gone : { generation: gone.generation, version: gone.version };
+}
+
+function newerOf(a: Gone, b: Gone): Gone {
+  if (a === 'dead' || b === 'dead') return 'dead';
+  return { generation: Math.max(a.generation, b.generation), version: Math.max(a.version, b.version) };
 }
 
 /** Both counters only ever grow. */

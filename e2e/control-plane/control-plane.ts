@@ -33,6 +33,16 @@ export interface ServerCertificate {
 
 export type ControlPlaneKind = 'real' | 'embedded';
 
+/** The store below kube-apiserver, for those who have to look at it behind its back: gRPC, and JSON at `/v3/…`. */
+export interface EtcdAccess {
+  /** `https://127.0.0.1:<port>` */
+  readonly url: string;
+  /** PEM: whom to trust, and who we are. */
+  readonly ca: string;
+  readonly cert: string;
+  readonly key: string;
+}
+
 /**
  * A running control plane on loopback that belongs to its starter: `stop()` ends every process and removes
  * the folder, and the same happens when the starter dies without calling it.
@@ -47,6 +57,8 @@ export interface ControlPlane {
   readonly folder: string;
   /** Path of a kubectl of this version; only `real` has one. */
   readonly kubectl?: string;
+  /** Only `real` has one. */
+  readonly etcd?: EtcdAccess;
   /** YAML text. `admin` (the default) is in `system:masters` with a static bearer token; anybody else gets a client certificate. */
   kubeconfig(user?: User | 'admin'): Promise<string>;
   /** YAML text with a token of the TokenRequest API. Rejects when the ServiceAccount does not exist. */

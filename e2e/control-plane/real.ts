@@ -3,7 +3,7 @@ import { systemClock } from '@meshkit/crds/clock';
 import { AdminApi } from './admin-api.ts';
 import { readAudit } from './audit.ts';
 import type { Binaries } from './binaries.ts';
-import type { AuditEntry, ControlPlane, StartOptions } from './control-plane.ts';
+import type { AuditEntry, ControlPlane, EtcdAccess, StartOptions } from './control-plane.ts';
 import { PlaneAccess } from './plane-access.ts';
 import { type PlaneIdentity, writeIdentity } from './plane-identity.ts';
 import { freePorts } from './ports.ts';
@@ -66,6 +66,7 @@ class RealControlPlane extends PlaneAccess implements ControlPlane {
   readonly version: string;
   readonly folder: string;
   readonly kubectl: string;
+  readonly etcd: EtcdAccess;
   readonly #parts: PlaneParts;
   readonly #servers = new Map<ServerName, ServerProcess>();
   readonly #etcd: AdminApi;
@@ -81,11 +82,9 @@ class RealControlPlane extends PlaneAccess implements ControlPlane {
     this.folder = ward.folder;
     this.kubectl = join(binaries.folder, 'kubectl');
     this.#parts = parts;
-    this.#etcd = new AdminApi({
-      url: `https://127.0.0.1:${parts.etcdPort}`,
-      ca: identity.etcdCa.cert,
-      ...identity.etcdClient,
-    });
+    const { cert, key } = identity.etcdClient;
+    this.etcd = { url: `https://127.0.0.1:${parts.etcdPort}`, ca: identity.etcdCa.cert, cert, key };
+    this.#etcd = new AdminApi(this.etcd);
   }
 
   async launch(signal?: AbortSignal): Promise<void> {

@@ -25,11 +25,18 @@ export class Child {
     });
   }
 
-  /** Runs a script of this project (path from its root) on the Node that runs us. */
-  static start(options: { name: string; script: string; args: string[]; folder: string }): Child {
+  /** Runs a script of this project (path from its root) on the Node that runs us; `nodeArguments` are for Node itself. */
+  static start(options: {
+    name: string;
+    script: string;
+    args: readonly string[];
+    folder: string;
+    nodeArguments?: readonly string[];
+  }): Child {
+    const { nodeArguments = [], script, args } = options;
     const logFile = join(options.folder, `${options.name}.log`);
     const output = openSync(logFile, 'a');
-    const child = spawn(process.execPath, [options.script, ...options.args], {
+    const child = spawn(process.execPath, [...nodeArguments, script, ...args], {
       cwd: projectRoot,
       stdio: ['ignore', output, output],
     });
@@ -52,6 +59,15 @@ export class Child {
   kill(): Promise<void> {
     this.#process.kill('SIGKILL');
     return this.ended;
+  }
+
+  /** Stands still, as a suspended machine does, until `resume`. */
+  pause(): void {
+    this.#process.kill('SIGSTOP');
+  }
+
+  resume(): void {
+    this.#process.kill('SIGCONT');
   }
 
   /** SIGTERM, and SIGKILL after `deadlineMs`. */

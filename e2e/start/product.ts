@@ -27,6 +27,31 @@ export interface ProductOptions {
   operator?: boolean;
   /** Further flags of the API server. */
   apiServerFlags?: readonly string[];
+  /** Further flags of the operator. */
+  operatorFlags?: readonly string[];
+  /** For Node itself, of operators and API servers: loader hooks, for example. */
+  nodeArguments?: readonly string[];
+  /** Where API server and operator find kube-apiserver (`https://127.0.0.1:<port>`, a proxy's); absent: at its own address. */
+  kubeServers?: { apiServer?: string; operator?: string };
+}
+
+/** An API server as a process that may end and be started again at the same addresses. */
+export interface ApiServerReplica {
+  readonly name: string;
+  /** `https://127.0.0.1:<port>` */
+  readonly url: string;
+  /** `127.0.0.1:<port>` */
+  readonly grpcAddress: string;
+  readonly healthUrl: string;
+  readonly args: readonly string[];
+  child: Child;
+}
+
+export interface OperatorOptions {
+  /** Of its log; `operator` unless several run at once. */
+  name?: string;
+  kubeServer?: string;
+  flags?: readonly string[];
 }
 
 /** The whole product as processes on a control plane: operator, API server, and demo nodes as asked for. */
@@ -34,23 +59,18 @@ export class Product {
   readonly controlPlane: ControlPlane;
   /** As administrator. */
   readonly kube: KubeClient;
-  /** `https://127.0.0.1:<port>` */
-  apiUrl = '';
-  /** `127.0.0.1:<port>` */
-  grpcAddress = '';
   /** The operator that leads, or will. */
   operator!: Child;
-  /** The API server of now. */
-  apiServer!: Child;
   /** Folder of the processes' logs. */
   readonly logs: string;
   /** Paths of files that other programs use. */
   readonly files: { kubeconfig: string; ca: string; token: string };
   readonly #folder: string;
   readonly #signal: AbortSignal;
-  readonly #apiServerFlags: readonly string[];
-  #apiServerArguments: string[] = [];
-  #healthUrl = '';
+  readonly #options: ProductOptions;
+  /** Of all its API servers. */
+  #certificate: Promise<{ cert: string; key: string }> | undefined;
+  #replica!: ApiServerReplica;
   readonly #children: Child[] = [];
   /** Ends the processes should we be killed. */
   #ward: Ward | undefined;
@@ -59,7 +79,7 @@ export class Product {
     this.controlPlane = options.controlPlane;
     this.kube = kube;
     this.#signal = options.signal;
-    this.#apiServerFlags = options.apiServerFlags ?? [];
+    this.#options = options;
     this.#folder = join(options.controlPlane.folder, 'product');
     this.logs = this.#folder;
     const file = (name: string) => join(this.#folder, name);
@@ -89,16 +109,40 @@ export class Product {
     }
   }
 
-  async startOperator(): Promise<void> {
+  /** The API server that `start` began, and everything else here means. */
+  get apiServer(): Child {
+    return this.#replica.child;
+  }
+
+  /** `https://127.0.0.1:<port>` */
+  get apiUrl(): string {
+    return this.#replica.url;
+  }
+
+  /** `127.0.0.1:<port>` */
+  get grpcAddress(): string {
+    return this.#replica.grpcAddress;
+  }
+
+  get replica(): ApiServerReplica {
+    return this.#replica;
+  }
+
+  /** Another operator; with others running it stands by. Resolves when it is ready. */
+  async startOperator(options: OperatorOptions = {}): Promise<Child> {
+    const { name = 'operator', kubeServer = this.#options.kubeServers?.operator } = options;
     const port = await freePort();
-    const operator = await this.#start('operator', OPERATOR_MAIN, [
+    const operator = await this.#start(name, OPERATOR_MAIN, [
       '--kubeconfig',
-      await this.#identity('meshkit-operator'),
+      await this.identity('meshkit-operator', { kubeServer }),
       '--listen',
       `127.0.0.1:${port}`,
+      ...(this.#options.operatorFlags ?? []),
+      ...(options.flags ?? []),
     ]);
     await operator.ready(`http://127.0.0.1:${port}/readyz`, this.#signal);
     this.operator = operator;
+    return operator;
   }
 
   /** One process that plays these MeshNodes of the quickstart; their MeshNode objects must exist. */
@@ -107,7 +151,7 @@ export class Product {
     nodes: readonly string[],
     options: { leaseSeconds?: number } = {},
   ): Promise<Child> {
-    const kubeconfig = await this.#identity('orders-worker', namespace);
+    const kubeconfig = await this.identity('orders-worker', { namespace });
     return await this.#start(nodes.length === 1 ? (nodes[0] as string) : 'demo-nodes', DEMO_NODE, [
       '--kubeconfig',
       kubeconfig,
@@ -139,7 +183,7 @@ export class Product {
 
   /** The API server's /metrics, Prometheus text. */
   async metrics(): Promise<string> {
-    return (await fetch(`${this.#healthUrl}/metrics`, { signal: this.#signal })).text();
+    return (await fetch(`${this.#replica.healthUrl}/metrics`, { signal: this.#signal })).text();
   }
 
   /** Processes that ended although nobody stopped them. */
@@ -164,8 +208,57 @@ export class Product {
     await this.kube.close();
   }
 
-  async #startApiServer(adminKubeconfig: string, preferred?: number): Promise<void> {
-    const [port, grpcPort, healthPort] = [await freePort(preferred), await freePort(), await freePort()];
+  /** Another API server, at addresses of its own. Resolves when it is ready. */
+  async addApiServer(options: {
+    name: string;
+    port?: number;
+    kubeServer?: string;
+  }): Promise<ApiServerReplica> {
+    const { name, kubeServer } = options;
+    const [port, grpcPort, healthPort] = [await freePort(options.port), await freePort(), await freePort()];
+    const { cert, key } = await this.#servingCertificate();
+    const grpcAddress = `127.0.0.1:${grpcPort}`;
+    const args = [
+      '--kubeconfig',
+      await this.identity('meshkit-api-server', { kubeServer }),
+      '--listen',
+      `127.0.0.1:${port}`,
+      '--grpc-listen',
+      grpcAddress,
+      '--health-listen',
+      `127.0.0.1:${healthPort}`,
+      '--tls-cert',
+      cert,
+      '--tls-key',
+      key,
+      // So that people log in with the credentials of their kubeconfig.
+      '--accept-cluster-audience',
+      ...(this.#options.apiServerFlags ?? []),
+    ];
+    const replica = {
+      name,
+      url: `https://127.0.0.1:${port}`,
+      grpcAddress,
+      healthUrl: `http://127.0.0.1:${healthPort}`,
+      args,
+      child: await this.#start(name, API_SERVER_MAIN, args),
+    };
+    await replica.child.ready(`${replica.healthUrl}/readyz`, this.#signal);
+    return replica;
+  }
+
+  async #startApiServer(adminKubeconfig: string, port?: number): Promise<void> {
+    const kubeServer = this.#options.kubeServers?.apiServer;
+    this.#replica = await this.addApiServer({ name: 'api-server', port, kubeServer });
+    await this.#writeKubeconfig(adminKubeconfig, await readFile(this.files.ca, 'utf8'));
+  }
+
+  #servingCertificate(): Promise<{ cert: string; key: string }> {
+    this.#certificate ??= this.#writeCertificate();
+    return this.#certificate;
+  }
+
+  async #writeCertificate(): Promise<{ cert: string; key: string }> {
     const { cert, key, ca } = await this.controlPlane.serverCertificate({
       commonName: 'meshkit-shards',
       hosts: ['localhost', '127.0.0.1'],
@@ -176,35 +269,14 @@ export class Product {
       writeFile(files.key, key, { mode: 0o600 }),
       writeFile(this.files.ca, ca),
     ]);
-    this.apiUrl = `https://127.0.0.1:${port}`;
-    this.grpcAddress = `127.0.0.1:${grpcPort}`;
-    this.#healthUrl = `http://127.0.0.1:${healthPort}`;
-    this.#apiServerArguments = [
-      '--kubeconfig',
-      await this.#identity('meshkit-api-server'),
-      '--listen',
-      `127.0.0.1:${port}`,
-      '--grpc-listen',
-      this.grpcAddress,
-      '--health-listen',
-      `127.0.0.1:${healthPort}`,
-      '--tls-cert',
-      files.cert,
-      '--tls-key',
-      files.key,
-      // So that people log in with the credentials of their kubeconfig.
-      '--accept-cluster-audience',
-      ...this.#apiServerFlags,
-    ];
-    await this.#writeKubeconfig(adminKubeconfig, ca);
-    await this.startApiServer();
+    return files;
   }
 
   /** Starts it (again) at the same addresses; the one before must have ended. */
-  async startApiServer(): Promise<void> {
-    if (this.apiServer) this.#children.splice(this.#children.indexOf(this.apiServer), 1);
-    this.apiServer = await this.#start('api-server', API_SERVER_MAIN, this.#apiServerArguments);
-    await this.apiServer.ready(`${this.#healthUrl}/readyz`, this.#signal);
+  async startApiServer(replica = this.#replica): Promise<void> {
+    this.#children.splice(this.#children.indexOf(replica.child), 1);
+    replica.child = await this.#start(replica.name, API_SERVER_MAIN, replica.args);
+    await replica.child.ready(`${replica.healthUrl}/readyz`, this.#signal);
   }
 
   /** The administrator's kubeconfig, told where the API server is, so that `kubectl mesh` needs no flags. */
@@ -220,19 +292,27 @@ export class Product {
     await writeFile(this.files.token, config.users[0].user.token, { mode: 0o600 });
   }
 
-  /** A kubeconfig file with a token of this ServiceAccount. */
-  async #identity(serviceAccount: string, namespace = SYSTEM_NAMESPACE): Promise<string> {
-    const file = join(this.#folder, `${namespace}.${serviceAccount}.kubeconfig`);
+  /** Path of a kubeconfig with a token of this ServiceAccount; `kubeServer`: its way to kube-apiserver, when not the direct one. */
+  async identity(
+    serviceAccount: string,
+    options: { namespace?: string; kubeServer?: string } = {},
+  ): Promise<string> {
+    const { namespace = SYSTEM_NAMESPACE, kubeServer } = options;
+    const way = kubeServer === undefined ? '' : `.${new URL(kubeServer).port}`;
+    const file = join(this.#folder, `${namespace}.${serviceAccount}${way}.kubeconfig`);
     const day = 24 * 3600;
     const yaml = await this.controlPlane.serviceAccountKubeconfig(namespace, serviceAccount, {
       expirationSeconds: day,
     });
-    await writeFile(file, yaml, { mode: 0o600 });
+    await writeFile(file, kubeServer === undefined ? yaml : yaml.replace(this.controlPlane.url, kubeServer), {
+      mode: 0o600,
+    });
     return file;
   }
 
-  async #start(name: string, script: string, args: string[]): Promise<Child> {
-    const child = Child.start({ name, script, args, folder: this.#folder });
+  async #start(name: string, script: string, args: readonly string[]): Promise<Child> {
+    const { nodeArguments } = this.#options;
+    const child = Child.start({ name, script, args, folder: this.#folder, nodeArguments });
     this.#children.push(child);
     await this.#ward?.add(child);
     return child;

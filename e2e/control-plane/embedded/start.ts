@@ -77,7 +77,10 @@ class EmbeddedControlPlane extends PlaneAccess implements ControlPlane {
   async restart({
     downMs = 0,
     whileDown,
-  }: { downMs?: number; whileDown?: () => Promise<void> } = {}): Promise<void> {
+  }: {
+    downMs?: number;
+    whileDown?: () => Promise<void>;
+  } = {}): Promise<void> {
     await this.#close();
     await sleep(downMs);
     await whileDown?.();

@@ -1,0 +1,63 @@
+import { checkHops } from './check-hops.ts';
+import { checkOwnership, checkStorage } from './check-ownership.ts';
+import { checkStates } from './check-states.ts';
+import type { RunHistory } from './history.ts';
+import { sameState, Truth } from './truth.ts';
+import { COUNTERS, type Counter, type Violation } from './violation.ts';
+
+/** What `npm run faults -- --json` says. */
+export interface Tally extends Record<Counter, number> {
+  runs: number;
+  /** Changes of what is served of shards, by the oracle. */
+  changes: number;
+  /** Streams that were lost and went on where they were. */
+  resumes: number;
+}
+
+/** Every check over one recorded run. Pure: the same history gives the same answer, now or years later. */
+export function checkRun(history: RunHistory): Violation[] {
+  return [
+    ...checkOwnership(history),
+    ...checkStorage(history),
+    ...checkStates(history),
+    ...checkHops(history),
+    ...checkWireResets(history),
+  ];
+}
+
+/** Why a wire watcher may be given a snapshot in the middle of its stream, without a reset. */
+const HARMLESS = ['unsettled', 'snapshotInterrupted'];
+
+/** Wire watchers count resets themselves, and snapshots that come without one; those of the others are counted with their hops. */
+function checkWireResets({ header, entries }: RunHistory): Violation[] {
+  if (header.mayReset) return [];
+  const violations: Violation[] = [];
+  const wire = new Set(header.watchers.filter(({ kind }) => kind === 'wire').map(({ id }) => id));
+  const begun = new Set<string>();
+  for (const entry of entries) {
+    if (!('watcher' in entry) || !wire.has(entry.watcher)) continue;
+    const add = (check: string, detail: string) =>
+      violations.push({ counter: 'unexpectedResets', check, subject: entry.watcher, detail });
+    if (entry.kind === 'reset') add('reset', entry.reason);
+    if (entry.kind === 'mark' && entry.type === 'SYNCED') begun.add(entry.watcher);
+    if (entry.kind === 'begin' && begun.has(entry.watcher) && !HARMLESS.includes(entry.reason ?? ''))
+      add('listedAgain', `at ${entry.position}, without a reason`);
+  }
+  return violations;
+}
+
+export function emptyTally(): Tally {
+  const zeros = Object.fromEntries(COUNTERS.map((counter) => [counter, 0])) as Record<Counter, number>;
+  return { runs: 0, changes: 0, resumes: 0, ...zeros };
+}
+
+export function count(tally: Tally, { entries }: RunHistory, violations: readonly Violation[]): void {
+  tally.runs += 1;
+  tally.changes += new Truth(entries).events.filter(({ before, after }) => !sameState(before, after)).length;
+  tally.resumes += entries.filter(({ kind }) => kind === 'resumed').length;
+  for (const { counter } of violations) tally[counter] += 1;
+}
+
+export function isClean(tally: Tally): boolean {
+  return COUNTERS.every((counter) => tally[counter] === 0);
+}

@@ -1,0 +1,205 @@
+import { expect, test } from 'vitest';
+import { checkRun } from './check.ts';
+import type { HistoryEntry, HistoryHeader, RunHistory, ShardState, WatcherInfo } from './history.ts';
+
+const KEY = 'run-1/orders.0001';
+const WATCHER: WatcherInfo = {
+  id: 'w',
+  kind: 'client',
+  transport: 'sse',
+  allowCoalescing: false,
+  restarts: false,
+};
+
+function state(version: number, owner: string, more: Partial<ShardState> = {}): ShardState {
+  return { uid: 'u1', generation: 1, version, epoch: 100 + version, owner, phase: 'Active', ...more };
+}
+
+function truth(position: number, after?: ShardState): HistoryEntry {
+  return { kind: 'truth', position: String(position), key: KEY, state: after };
+}
+
+function told(position: number, after?: ShardState, more: object = {}): HistoryEntry {
+  const type = after ? 'MODIFIED' : 'DELETED';
+  const fixed = { kind: 'told', watcher: 'w', type, key: KEY } as const;
+  return { ...fixed, position: String(position), uid: after?.uid ?? 'u1', state: after, ...more };
+}
+
+function mark(position: number, type: 'SYNCED' | 'BOOKMARK' = 'BOOKMARK'): HistoryEntry {
+  return { kind: 'mark', watcher: 'w', type, position: String(position) };
+}
+
+const RESET: HistoryEntry = { kind: 'reset', watcher: 'w', reason: 'expired' };
+
+function history(
+  entries: HistoryEntry[],
+  watcher: Partial<WatcherInfo> = {},
+  header: Partial<HistoryHeader> = {},
+): RunHistory {
+  return {
+    header: {
+      kind: 'run',
+      run: 1,
+      seed: 1,
+      faultClass: 'filters',
+      controlPlane: 'embedded',
+      namespace: 'run-1',
+      watchers: [{ ...WATCHER, ...watcher }],
+      mayReset: false,
+      mayRelist: false,
+      mayReconstruct: false,
+      ...header,
+    },
+    entries: [...entries, { kind: 'quiet', position: '99' }],
+  };
+}
+
+function broken(...given: Parameters<typeof history>): string[] {
+  return [...new Set(checkRun(history(...given)).map(({ counter, check }) => `${counter} ${check}`))].sort();
+}
+
+const [one, two, three] = [state(1, 'a'), state(2, 'b'), state(3, 'c')];
+const BEGIN = [truth(1, one), told(1, one), mark(1, 'SYNCED')];
+
+test('everything told once and in order is fine, edits of the spec included', () => {
+  const edited = { ...two, generation: 2 };
+  const entries = [
+    ...BEGIN,
+    truth(2, two),
+    truth(3, edited),
+    truth(4, three),
+    truth(5),
+    told(2, two),
+    told(3, edited),
+    mark(3),
+    told(4, three),
+    told(5),
+  ];
+  expect(broken(entries)).toEqual([]);
+});
+
+test('a hop that never comes is missed, also when a later one covers it up', () => {
+  expect(broken([...BEGIN, truth(2, two), truth(3, three), told(3, three)])).toEqual(['missed hopMissed']);
+  expect(broken([...BEGIN, truth(2, two)])).toEqual(['missed finalState', 'missed hopMissed']);
+});
+
+test('a hop that comes again is a duplicate, or out of order when others were told since', () => {
+  const before = [...BEGIN, truth(2, two), truth(3, three), told(2, two)];
+  expect(broken([...before, told(2, two), told(3, three)])).toEqual(['duplicated toldAgain']);
+  expect(broken([...before, told(3, three), told(2, two), told(3, three)])).toEqual(['outOfOrder hopAgain']);
+});
+
+test('a deletion that is told twice is a duplicate', () => {
+  expect(broken([...BEGIN, truth(2), told(2), told(2)])).toContain('duplicated hopAgain');
+});
+
+test('a bookmark must not come before its events', () => {
+  expect(broken([...BEGIN, truth(2, two), mark(2), told(2, two)])).toEqual(['outOfOrder markBeforeEvents']);
+  expect(broken([...BEGIN, truth(2, two), mark(2), told(2, two)], { kind: 'wire' })).toEqual([
+    'outOfOrder bookmarkBeforeEvent',
+    'outOfOrder markBeforeEvents',
+  ]);
+});
+
+test('positions on the wire never go back, but at a reset', () => {
+  const entries = [...BEGIN, truth(2, two), told(2, two), told(1, one)];
+  expect(broken(entries, { kind: 'wire' })).toContain('outOfOrder positionWentBack');
+  const reset = [
+    ...entries.slice(0, -1),
+    RESET,
+    { kind: 'begin', watcher: 'w', position: '2' } as const,
+    told(2, two, { row: true }),
+    mark(2, 'SYNCED'),
+  ];
+  expect(broken(reset, { kind: 'wire' }, { mayReset: true })).toEqual([]);
+});
+
+test('a token of a reconstructed stretch may resume before it, and only such a one', () => {
+  const open = { kind: 'open', watcher: 'w', position: '1' } as const;
+  const entries = [...BEGIN, truth(2, two), told(2, two), open, mark(1), told(2, two), mark(2)];
+  expect(broken(entries, { kind: 'wire' }, { mayReconstruct: true })).toEqual([]);
+  expect(broken(entries, { kind: 'wire' })).toContain('outOfOrder tokenWentBack');
+});
+
+test('a reset covers what it skips, and is counted where none is expected', () => {
+  const entries = [...BEGIN, truth(2, two), truth(3, three), RESET, told(3, three), mark(3, 'SYNCED')];
+  expect(broken(entries, {}, { mayReset: true })).toEqual([]);
+  expect(broken(entries)).toEqual(['unexpectedResets reset']);
+  // A listing alone covers nothing.
+  expect(broken(entries.filter((entry) => entry !== RESET))).toEqual(['missed hopMissed']);
+});
+
+test('a merged change covers what it stands for, and is counted where nobody asked for it', () => {
+  const entries = [...BEGIN, truth(2, two), truth(3, three), told(3, three, { coalesced: 2 })];
+  expect(broken(entries, { allowCoalescing: true })).toEqual([]);
+  expect(broken(entries)).toEqual(['coalescedUnexpected coalesced']);
+});
+
+test('through a filter: entering and leaving count as hops', () => {
+  const owners = { owners: ['b'] };
+  const begin = [truth(1, one), mark(1, 'SYNCED'), truth(2, two), truth(3, three)];
+  const leaves = told(3, three, { type: 'DELETED', cause: 'filter' });
+  expect(broken([...begin, told(2, two, { type: 'ADDED' }), leaves], owners)).toEqual([]);
+  expect(broken([...begin, told(2, two, { type: 'ADDED' })], owners)).toEqual([
+    'missed finalState',
+    'missed hopMissed',
+  ]);
+});
+
+test('what was deleted while nobody could watch has no hops; what lives on has', () => {
+  const again = state(1, 'a', { uid: 'u2', epoch: 200 });
+  const entries: HistoryEntry[] = [
+    ...BEGIN,
+    { kind: 'fault', what: 'x', phase: 'begin', position: '1' },
+    truth(2, two),
+    truth(3),
+    truth(4, again),
+    { kind: 'fault', what: 'x', phase: 'end', position: '4' },
+    told(4),
+    told(4, again, { type: 'ADDED' }),
+  ];
+  expect(broken(entries, {}, { mayRelist: true })).toEqual([]);
+  expect(broken(entries)).toEqual(['missed hopMissed']);
+});
+
+test('epochs only grow, and each has one owner', () => {
+  const inOne = state(2, 'b', { epoch: 101 });
+  expect(broken([truth(1, one), truth(2, inOne), told(2, inOne), mark(2, 'SYNCED')])).toEqual([
+    'twoOwners grantWithoutNewEpoch',
+    'twoOwners twoOwnersInOneEpoch',
+  ]);
+  const reborn = state(1, 'b', { uid: 'u2', epoch: 100 });
+  expect(broken([truth(1, one), truth(2), truth(3, reborn), told(3, reborn), mark(3, 'SYNCED')])).toEqual([
+    'twoOwners grantWithoutNewEpoch',
+  ]);
+});
+
+test('a restore brings old epochs back, but must not grant them again', () => {
+  const restored: HistoryEntry = { kind: 'restored', position: '1' };
+  const before = [...BEGIN, truth(2, two), told(2, two), restored, truth(1, one)];
+  const after = (next: ShardState) => [...before, truth(3, next), RESET, told(3, next), mark(3, 'SYNCED')];
+  expect(broken(after(state(2, 'c', { epoch: 103 })), {}, { mayReset: true })).toEqual([]);
+  expect(broken(after(state(2, 'c', { epoch: 102 })), {}, { mayReset: true })).toEqual([
+    'twoOwners grantWithoutNewEpoch',
+    'twoOwners toldAnotherOwner',
+    'twoOwners twoOwnersInOneEpoch',
+  ]);
+});
+
+test('a watcher must not be told of an owner that never was', () => {
+  const wrong = { ...two, owner: 'z' };
+  expect(broken([...BEGIN, truth(2, two), told(2, wrong)])).toContain('twoOwners toldAnotherOwner');
+});
+
+test('storage accepts only what the record granted', () => {
+  const write = (node: string, epoch: number): HistoryEntry => {
+    return { kind: 'write', node, key: KEY, epoch, accepted: true };
+  };
+  const entries = [...BEGIN, truth(2, two), told(2, two)];
+  expect(broken([...entries, write('a', 101), write('b', 102)])).toEqual([]);
+  expect(broken([...entries, write('b', 102), write('a', 101)])).toEqual(['staleWritesAccepted staleWrite']);
+  expect(broken([...entries, write('b', 101)])).toEqual(['staleWritesAccepted writeWithoutGrant']);
+  expect(broken([...entries, write('a', 101), write('b', 101)])).toContain('staleWritesAccepted twoWriters');
+  const held: HistoryEntry = { kind: 'grant', node: 'z', key: KEY, epoch: 102 };
+  expect(broken([...entries, held])).toEqual(['twoOwners holdsWithoutGrant']);
+});
