@@ -240,7 +240,7 @@ export class KubernetesRepository implements ShardRepository {
         // A list may be of another cluster than the one before, behind the same address.
         const cluster = event.type === 'REPLACED' ? await this.#readCluster(signal) : this.#cluster;
         if (cluster === undefined) break;
-        const anew = cluster !== this.#cluster;
+        const anew = this.#cluster !== '' && cluster !== this.#cluster;
         this.#cluster = cluster;
         if (event.type === 'REPLACED') await past.reach(event.items, event.resourceVersion, signal);
         this.#timeline.apply(event, anew);
