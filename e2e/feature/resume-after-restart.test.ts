@@ -50,6 +50,7 @@ describe('resuming at an API server that was killed and started again', () => {
         await again.stop();
         expect(again.error).toBeUndefined();
         expect(again.resets).toEqual([]);
+        expect(again.repeats).toBe(0);
         expect(again.grants.toSorted()).toEqual(missing.toSorted());
         for (const name of new Set(missing.map((grant) => grant.split(' ')[0]))) {
           const of = (grants: string[]) => grants.filter((grant) => grant.startsWith(`${name} `));
