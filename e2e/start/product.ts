@@ -71,6 +71,7 @@ export class Product {
   /** Of all its API servers. */
   #certificate: Promise<{ cert: string; key: string }> | undefined;
   #replica!: ApiServerReplica;
+  #operatorUrl = '';
   readonly #children: Child[] = [];
   /** Ends the processes should we be killed. */
   #ward: Ward | undefined;
@@ -140,7 +141,8 @@ export class Product {
       ...(this.#options.operatorFlags ?? []),
       ...(options.flags ?? []),
     ]);
-    await operator.ready(`http://127.0.0.1:${port}/readyz`, this.#signal);
+    this.#operatorUrl = `http://127.0.0.1:${port}`;
+    await operator.ready(`${this.#operatorUrl}/readyz`, this.#signal);
     this.operator = operator;
     return operator;
   }
@@ -184,6 +186,11 @@ export class Product {
   /** The API server's /metrics, Prometheus text. */
   async metrics(): Promise<string> {
     return (await fetch(`${this.#replica.healthUrl}/metrics`, { signal: this.#signal })).text();
+  }
+
+  /** The same of the operator that was started last. */
+  async operatorMetrics(): Promise<string> {
+    return (await fetch(`${this.#operatorUrl}/metrics`, { signal: this.#signal })).text();
   }
 
   /** Processes that ended although nobody stopped them. */
