@@ -86,11 +86,17 @@ export async function runCampaign(options: CampaignOptions): Promise<Tally> {
       const seconds = ((performance.now() - began) / 1_000).toFixed(0);
       say(`${tally.runs} of ${runs} runs after ${seconds} s: ${wave.faultClass}`);
     }
+    if (stage && options.keepAll) cpSync(stage.product.logs, join(out, 'logs'), { recursive: true });
   } finally {
     await stage?.stop();
   }
   return tally;
 }
+
+const EXPECTED_RESETS: Partial<Record<FaultClass, string[]>> = {
+  'token-below-floor': ['expired'],
+  restore: ['lineageChanged', 'expired'],
+};
 
 /** Classes with the same name share a control plane and a product; those that damage it for others have their own. */
 function stageOf(faultClass: FaultClass): string {
@@ -106,7 +112,7 @@ async function runWave(
   const mayRelist = faultClass === 'kube-apiserver-restart' || faultClass === 'etcd-compaction';
   const killsApiServers = faultClass === 'api-server-kill' || faultClass === 'token-below-floor';
   const header = {
-    mayReset: faultClass === 'restore' || faultClass === 'token-below-floor',
+    mayReset: EXPECTED_RESETS[faultClass] ?? [],
     mayRelist,
     mayReconstruct: mayRelist || killsApiServers || faultClass === 'restore',
   };

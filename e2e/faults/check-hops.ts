@@ -78,7 +78,8 @@ class HopCheck {
       if (entry.kind === 'quiet' && this.#checking) this.#finish();
       if (!('watcher' in entry) || entry.watcher !== id) continue;
       if (entry.kind === 'reset') {
-        if (!this.#context.header.mayReset) this.#add('unexpectedResets', 'reset', entry.reason);
+        if (!this.#context.header.mayReset.includes(entry.reason))
+          this.#add('unexpectedResets', 'reset', entry.reason);
         reset = true;
         this.#checking = false;
         // After a restore positions are of another history, and only states can be compared.

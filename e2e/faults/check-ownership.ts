@@ -35,6 +35,15 @@ export function checkOwnership({ entries }: RunHistory): Violation[] {
     owners.set(`${key}/${after.epoch}`, after.owner);
   }
 
+  const before = highestEpochs(truth, truth.eras - 2);
+  for (const [key, state] of truth.eras > 1 ? truth.at(truth.eras - 1) : [])
+    if (state.owner !== undefined && state.epoch <= (before.get(key) ?? 0))
+      add(
+        'notGrantedAnew',
+        key,
+        `${describeState(state)}, after epoch ${before.get(key)} before the restore`,
+      );
+
   for (const entry of entries) {
     if (entry.kind === 'told' && entry.state?.owner !== undefined) {
       const { owner, epoch } = entry.state;
@@ -48,6 +57,14 @@ export function checkOwnership({ entries }: RunHistory): Violation[] {
     }
   }
   return violations;
+}
+
+/** Of each key, up to an era. */
+function highestEpochs(truth: Truth, upTo: number): Map<string, number> {
+  const highest = new Map<string, number>();
+  for (const { key, after, era } of truth.events)
+    if (after && era <= upTo) highest.set(key, Math.max(highest.get(key) ?? 0, after.epoch));
+  return highest;
 }
 
 /**

@@ -30,7 +30,6 @@ const HARMLESS = ['unsettled', 'snapshotInterrupted'];
 
 /** Wire watchers count resets themselves, and snapshots that come without one; those of the others are counted with their hops. */
 function checkWireResets({ header, entries }: RunHistory): Violation[] {
-  if (header.mayReset) return [];
   const violations: Violation[] = [];
   const wire = new Set(header.watchers.filter(({ kind }) => kind === 'wire').map(({ id }) => id));
   const begun = new Set<string>();
@@ -38,7 +37,10 @@ function checkWireResets({ header, entries }: RunHistory): Violation[] {
     if (!('watcher' in entry) || !wire.has(entry.watcher)) continue;
     const add = (check: string, detail: string) =>
       violations.push({ counter: 'unexpectedResets', check, subject: entry.watcher, detail });
-    if (entry.kind === 'reset') add('reset', entry.reason);
+    if (entry.kind === 'reset') {
+      if (!header.mayReset.includes(entry.reason)) add('reset', entry.reason);
+      begun.delete(entry.watcher);
+    }
     if (entry.kind === 'mark' && entry.type === 'SYNCED') begun.add(entry.watcher);
     if (entry.kind === 'begin' && begun.has(entry.watcher) && !HARMLESS.includes(entry.reason ?? ''))
       add('listedAgain', `at ${entry.position}, without a reason`);

@@ -45,7 +45,7 @@ function history(
       controlPlane: 'embedded',
       namespace: 'run-1',
       watchers: [{ ...WATCHER, ...watcher }],
-      mayReset: false,
+      mayReset: [],
       mayRelist: false,
       mayReconstruct: false,
       ...header,
@@ -111,7 +111,7 @@ test('positions on the wire never go back, but at a reset', () => {
     told(2, two, { row: true }),
     mark(2, 'SYNCED'),
   ];
-  expect(broken(reset, { kind: 'wire' }, { mayReset: true })).toEqual([]);
+  expect(broken(reset, { kind: 'wire' }, { mayReset: ['expired'] })).toEqual([]);
 });
 
 test('a token of a reconstructed stretch may resume before it, and only such a one', () => {
@@ -123,7 +123,7 @@ test('a token of a reconstructed stretch may resume before it, and only such a o
 
 test('a reset covers what it skips, and is counted where none is expected', () => {
   const entries = [...BEGIN, truth(2, two), truth(3, three), RESET, told(3, three), mark(3, 'SYNCED')];
-  expect(broken(entries, {}, { mayReset: true })).toEqual([]);
+  expect(broken(entries, {}, { mayReset: ['expired'] })).toEqual([]);
   expect(broken(entries)).toEqual(['unexpectedResets reset']);
   // A listing alone covers nothing.
   expect(broken(entries.filter((entry) => entry !== RESET))).toEqual(['missed hopMissed']);
@@ -178,9 +178,10 @@ test('a restore brings old epochs back, but must not grant them again', () => {
   const restored: HistoryEntry = { kind: 'restored', position: '1' };
   const before = [...BEGIN, truth(2, two), told(2, two), restored, truth(1, one)];
   const after = (next: ShardState) => [...before, truth(3, next), RESET, told(3, next), mark(3, 'SYNCED')];
-  expect(broken(after(state(2, 'c', { epoch: 103 })), {}, { mayReset: true })).toEqual([]);
-  expect(broken(after(state(2, 'c', { epoch: 102 })), {}, { mayReset: true })).toEqual([
+  expect(broken(after(state(2, 'c', { epoch: 103 })), {}, { mayReset: ['expired'] })).toEqual([]);
+  expect(broken(after(state(2, 'c', { epoch: 102 })), {}, { mayReset: ['expired'] })).toEqual([
     'twoOwners grantWithoutNewEpoch',
+    'twoOwners notGrantedAnew',
     'twoOwners toldAnotherOwner',
     'twoOwners twoOwnersInOneEpoch',
   ]);

@@ -32,8 +32,8 @@ export interface HistoryHeader {
   controlPlane: 'real' | 'embedded';
   namespace: string;
   watchers: WatcherInfo[];
-  /** Watchers may be told `reset`: history was cut on purpose. */
-  mayReset: boolean;
+  /** Why watchers may be told `reset`: history was cut on purpose. */
+  mayReset: readonly string[];
   /** API servers may lose kube-apiserver's history and list: what was deleted meanwhile has no hops any more. */
   mayRelist: boolean;
   /** API servers may have to reconstruct a stretch of history: a token of its middle resumes before it, and what is told is repeated. */

@@ -32,7 +32,7 @@ export type Step =
   | { do: 'halfOpen' | 'hold'; watcher: number; forMs: number }
   | { do: 'partition'; forMs: number };
 
-export interface TimedStep {
+interface TimedStep {
   /** Milliseconds from the beginning of the run. */
   atMs: number;
   step: Step;

@@ -11,6 +11,8 @@ import { Fleet } from './fleet.ts';
 import type { FleetNews } from './fleet-messages.ts';
 import type { ShardState } from './history.ts';
 import { KubeOracle, type Oracle, patiently } from './oracle.ts';
+import { SHORT_JOURNAL } from './planted/bugs.ts';
+import { registrationOf } from './planted/plant.ts';
 import { TcpProxy } from './tcp-proxy.ts';
 import type { Place } from './watchers.ts';
 
@@ -92,7 +94,9 @@ export class Stage {
   }
 
   static async start(options: StageOptions): Promise<Stage> {
-    const { controlPlane: kind, env, say, signal, nodeArguments, shortMemory } = options;
+    const { controlPlane: kind, env, say, signal, shortMemory } = options;
+    const short = shortMemory ? ['--import', registrationOf(SHORT_JOURNAL.name)] : [];
+    const nodeArguments = [...options.nodeArguments, ...short];
     const plane = await startControlPlane({ kind, env, log: say, signal });
     let product: Product | undefined;
     let ward: Ward | undefined;

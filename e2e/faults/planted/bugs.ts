@@ -1,15 +1,27 @@
 import type { FaultClass } from '../schedule.ts';
 
-/** A bug that could have been ours, as one edit of one file. It exists only in processes that are told to load it so. */
-export interface PlantedBug {
+/** One edit of one file. It exists only in processes that are told to load it so. */
+export interface Edit {
   name: string;
-  /** What is wrong then. */
   what: string;
   /** From the project's root. */
   file: string;
   /** Has to be there exactly once. */
   find: string;
   replace: string;
+}
+
+/** No bug, but a setting that nobody can make: settings begin at an hour, runs end after seconds. */
+export const SHORT_JOURNAL: Edit = {
+  name: 'short-journal',
+  what: 'the journal forgets what is older than a second and a half',
+  file: 'operator/src/journal-controller.ts',
+  find: 'retention: { ms: retentionMs,',
+  replace: 'retention: { ms: Math.min(1_500, retentionMs),',
+};
+
+/** A bug that could have been ours. */
+export interface PlantedBug extends Edit {
   /** The runs in which it shows. */
   faultClass: FaultClass;
 }
@@ -44,24 +56,24 @@ export const BUGS: readonly PlantedBug[] = [
     name: 'token-off-by-one',
     what: 'a token is continued after the change that follows it',
     file: 'api-server/src/watch-start.ts',
-    find: "return { kind: 'after', number, mark: number === ring.last ? head : token };",
-    replace: "return { kind: 'after', number: Math.min(number + 1, ring.last), mark: token };",
+    find: "return { kind: 'after', number: found.number, mark: isNewest",
+    replace: "return { kind: 'after', number: Math.min(found.number + 1, timeline.ring.last), mark: isNewest",
     faultClass: 'watcher-connections',
   },
   {
     name: 'resume-repeats',
     what: 'a token is continued with the change that it was handed out with',
     file: 'api-server/src/watch-start.ts',
-    find: "return { kind: 'after', number, mark: number === ring.last ? head : token };",
-    replace: "return { kind: 'after', number: Math.max(number - 1, ring.last - ring.size), mark: token };",
+    find: "return { kind: 'after', number: found.number, mark: isNewest",
+    replace: "return { kind: 'after', number: Math.max(found.number - 1, 0), mark: isNewest",
     faultClass: 'watcher-connections',
   },
   {
     name: 'reset-suppressed',
     what: 'a token that cannot be continued is continued from now, in silence',
     file: 'api-server/src/watch-start.ts',
-    find: "return { kind: 'snapshot', reason, reset: true };",
-    replace: "return { kind: 'after', number: timeline.ring.last, mark: timeline.head };",
+    find: "return { kind: 'snapshot', reason, reset: true, known: delta };",
+    replace: "return { kind: 'after', number: timeline.ring.last, mark: timeline.head, unsure: false };",
     faultClass: 'token-below-floor',
   },
   {
@@ -109,8 +121,8 @@ export const BUGS: readonly PlantedBug[] = [
     name: 'tracker-ignores-relists',
     what: 'the client package keeps what a later listing does not list',
     file: 'client/src/shard-tracker.ts',
-    find: 'if (listed.has(key)) continue;',
-    replace: 'if (listed.size >= 0) continue;',
+    find: 'if (this.#delta || listed.has(key)) continue;',
+    replace: 'if (this.#delta || listed.size >= 0) continue;',
     faultClass: 'token-below-floor',
   },
   {
@@ -119,6 +131,46 @@ export const BUGS: readonly PlantedBug[] = [
     file: 'api-server/src/timeline.ts',
     find: '.filter((record) => !listed.has(keyOf(record)));',
     replace: '.filter((record) => listed.size === 0 && !listed.has(keyOf(record)));',
+    faultClass: 'etcd-compaction',
+  },
+  {
+    name: 'journal-entry-dropped',
+    what: 'the journal passes over the changes of one shard',
+    file: 'operator/src/journal-controller.ts',
+    find: 'const changes = fold.changesTo(event.object,',
+    replace: "const changes = event.object.metadata.name.endsWith('3') ? [] : fold.changesTo(event.object,",
+    faultClass: 'api-server-kill',
+  },
+  {
+    name: 'journal-batch-reordered',
+    what: 'changes of one batch are written down in the wrong order',
+    file: 'operator/src/journal-buffer.ts',
+    find: 'for (const entry of entries) newest.entries.push(entry);',
+    replace: 'newest.entries.unshift(...entries);',
+    faultClass: 'api-server-kill',
+  },
+  {
+    name: 'gap-token-not-clamped',
+    what: 'a token from inside a reconstructed stretch is continued after it',
+    file: 'api-server/src/timeline.ts',
+    find: 'const number = this.ring.numberAt(gap ? gap.from : position);',
+    replace: 'const number = this.ring.numberAt(gap ? gap.to : position);',
+    faultClass: 'etcd-compaction',
+  },
+  {
+    name: 'missed-hops-skipped',
+    what: 'after lost history only the newest of several hops of a shard is told',
+    file: 'shards/src/missed-changes.ts',
+    find: 'for (const hop of missed.slice(0, -1)) {',
+    replace: 'for (const hop of missed.slice(0, 0)) {',
+    faultClass: 'etcd-compaction',
+  },
+  {
+    name: 'tracker-lets-repeats-through',
+    what: 'the client package tells again what a resumed stream repeats',
+    file: 'client/src/shard-tracker.ts',
+    find: 'if (generation <= 0 && version <= 0) return true;',
+    replace: 'if (generation <= 0 && version <= 0) return false;',
     faultClass: 'etcd-compaction',
   },
 ];

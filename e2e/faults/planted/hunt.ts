@@ -35,14 +35,17 @@ export async function huntPlanted({ say, signal, bugs }: HuntOptions) {
       out,
       signal,
     );
-    const wrong = broken(clean);
-    if (wrong) throw new Error(`without a planted bug: ${wrong}; nothing is proven as long as that is so`);
+    const wrong = broken(clean.tally);
+    if (wrong)
+      throw new Error(
+        `without a planted bug: ${wrong}; nothing is proven as long as that is so\n${clean.words}`,
+      );
     let caught = 0;
     for (const { name, what, faultClass } of chosen) {
       let found: string | undefined;
       for (let attempt = 0; attempt < ATTEMPTS && found === undefined; attempt += 1) {
         const flags = ['--plant', name, '--runs', String(RUNS), '--seed', String(SEED + attempt)];
-        found = broken(await campaign([...flags, ...classFlag(faultClass)], out, signal));
+        found = broken((await campaign([...flags, ...classFlag(faultClass)], out, signal)).tally);
       }
       if (found !== undefined) caught += 1;
       say(`${found === undefined ? 'NOT CAUGHT' : 'caught'}  ${name}: ${what}${found ? ` (${found})` : ''}`);
@@ -65,8 +68,12 @@ function broken(tally: Tally): string | undefined {
   return found.length > 0 ? found.join(', ') : undefined;
 }
 
-/** Rejects when it comes to no result. */
-async function campaign(flags: readonly string[], out: string, signal: AbortSignal): Promise<Tally> {
+/** The tally, and what was said meanwhile. Rejects when it comes to no result. */
+async function campaign(
+  flags: readonly string[],
+  out: string,
+  signal: AbortSignal,
+): Promise<{ tally: Tally; words: string }> {
   signal.throwIfAborted();
   const main = join(import.meta.dirname, '..', 'main.ts');
   const fixed = ['--width', '3', '--patience', String(PATIENCE_SECONDS), '--out', out, '--json'];
@@ -80,5 +87,5 @@ async function campaign(flags: readonly string[], out: string, signal: AbortSign
   });
   const [answer, words, code] = await Promise.all([text(child.stdout), text(child.stderr), ended]);
   if (code !== 0 && code !== 1) throw new Error(`the campaign ${flags.join(' ')} failed:\n${words}`);
-  return JSON.parse(answer.trim().split('\n').at(-1) ?? '') as Tally;
+  return { tally: JSON.parse(answer.trim().split('\n').at(-1) ?? '') as Tally, words };
 }

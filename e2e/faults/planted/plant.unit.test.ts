@@ -2,20 +2,24 @@ import { readFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { expect, test } from 'vitest';
 import { FAULT_CLASSES } from '../schedule.ts';
-import { BUGS } from './bugs.ts';
-import { withBug } from './plant.ts';
+import { BUGS, SHORT_JOURNAL } from './bugs.ts';
+import { withEdit } from './plant.ts';
 
 const root = join(import.meta.dirname, '..', '..', '..');
 
 test.each(BUGS)('$name still finds its place, and changes something there', (bug) => {
   const source = readFileSync(join(root, bug.file), 'utf8');
-  expect(withBug(source, bug)).not.toBe(source);
+  expect(withEdit(source, bug)).not.toBe(source);
   expect(FAULT_CLASSES).toContain(bug.faultClass);
 });
 
+test('the short journal finds its place too', () => {
+  expect(withEdit(readFileSync(join(root, SHORT_JOURNAL.file), 'utf8'), SHORT_JOURNAL)).toContain('1_500');
+});
+
 test('a text that has moved on is noticed', () => {
-  expect(() => withBug('one two one', { ...BUGS[0]!, find: 'one' })).toThrow('2 times');
-  expect(() => withBug('', { ...BUGS[0]!, find: 'one' })).toThrow('0 times');
+  expect(() => withEdit('one two one', { ...BUGS[0]!, find: 'one' })).toThrow('2 times');
+  expect(() => withEdit('', { ...BUGS[0]!, find: 'one' })).toThrow('0 times');
 });
 
 test('there are at least ten, each with a name of its own', () => {
