@@ -2,6 +2,7 @@ import { setTimeout as sleep } from 'node:timers/promises';
 import { ShardClient } from '@meshkit/client/shard-client';
 import { MESH_NODES, SHARD_ASSIGNMENTS, SHARD_SETS } from '@meshkit/crds/resource';
 import { judged } from '@meshkit/shards/judged-node';
+import { type PlacementInput, plan } from '@meshkit/shards/placement';
 import { API_VERSION, assignmentName } from '@meshkit/shards/records';
 import {
   type MeshState,
@@ -11,12 +12,15 @@ import {
 } from '@meshkit/shards/simulate';
 import { type BenchProduct, NODES, withBenchProduct } from './bench-product.ts';
 import { BENCH_SET } from './load/write-load.ts';
-import { type Benchmark, distribution, machine, type Row } from './report.ts';
+import { type Benchmark, distribution, machine, median, type Row, round } from './report.ts';
 
 const NAMESPACE = 'bench-simulate';
 const WARM_UPS = 3;
 
-/** Simulations of a set of 10,000 shards on 200 nodes: through the API, and the same work in this process. */
+/**
+ * Simulations of 10,000 shards on 200 nodes: through the API, and the same work in this process, of which the planner is a
+ * part. CPU time beside it, since on a shared machine the time of day says more about the others.
+ */
 export const benchmarkSimulate: Benchmark = ({ progress, quick }) =>
   withBenchProduct(progress, async (product) => {
     const [shards, rounds] = quick ? [1_000, 3] : [10_000, 15];
@@ -34,7 +38,7 @@ export const benchmarkSimulate: Benchmark = ({ progress, quick }) =>
       const figures = {
         simulateMs: slowest('meshkit'),
         simulateMsGrpc: slowest('meshkit-grpc'),
-        planMs: slowest('in process'),
+        planMs: slowest(PLANNER),
         explainMs: rows.find((row) => row.subject === 'meshkit' && row.case === EXPLAIN)!.p50,
       };
       const ok = figures.simulateMs <= 300 && figures.planMs <= 150;
@@ -45,6 +49,8 @@ export const benchmarkSimulate: Benchmark = ({ progress, quick }) =>
   });
 
 const EXPLAIN = 'explain one shard';
+/** Both plans of a simulation, the one of the set as it is included. */
+const PLANNER = 'planner';
 
 interface Clients {
   rest: ShardClient;
@@ -84,7 +90,7 @@ async function stateOf({ product: { kube } }: BenchProduct): Promise<MeshState> 
   return { sets: sets.items, shards: shards.items, nodes: nodes.items.map(judged), basis };
 }
 
-function casesOf(shards: number): Record<string, Pick<SimulationRequest, 'changes' | 'manifests'>> {
+function casesOf(shards: number): Record<string, SimulationRequest> {
   const zone = NODES.filter((_, at) => at % 3 === 0);
   const added = Array.from({ length: 20 }, (_, at): SimulatedChange => {
     return { type: 'add', node: `new-${at}`, zone: 'zone-0' };
@@ -100,7 +106,7 @@ function casesOf(shards: number): Record<string, Pick<SimulationRequest, 'change
     'drain one node': { changes: [{ type: 'drain', node: NODES[0]! }] },
     'a zone dies': { changes: zone.map((node) => ({ type: 'remove', node })) },
     'add 20 nodes': { changes: added },
-    'add a set of as many shards': { manifests: [other] },
+    'a new set of as many shards': { shardSet: 'other', manifests: [other] },
   };
 }
 
@@ -111,28 +117,54 @@ async function measured(
   shards: number,
   progress: (line: string) => void,
 ): Promise<Row[]> {
-  const times = new Map<string, { subject: string; name: string; ms: number[]; moves: number }>();
-  const time = async (subject: string, name: string, round: number, work: () => unknown) => {
+  const taken = new Map<string, Taken>();
+  const note = (subject: string, name: string, turn: number, ms: number, cpuMs?: number, moves?: number) => {
+    const key = `${subject} ${name}`;
+    const known = taken.get(key) ?? { subject, name, ms: [], cpuMs: [], moves };
+    taken.set(key, known);
+    if (turn < WARM_UPS) return;
+    known.ms.push(ms);
+    if (cpuMs !== undefined) known.cpuMs.push(cpuMs);
+  };
+  const ask = async (subject: string, name: string, turn: number, work: () => Promise<object>) => {
     const began = performance.now();
     const answer = (await work()) as { totals?: { moves: number } };
-    const ms = performance.now() - began;
-    const key = `${subject} ${name}`;
-    const known = times.get(key) ?? { subject, name, ms: [], moves: answer.totals?.moves ?? 0 };
-    times.set(key, known);
-    if (round >= WARM_UPS) known.ms.push(ms);
+    note(subject, name, turn, performance.now() - began, undefined, answer.totals?.moves);
   };
   const shard = assignmentName(BENCH_SET, '0042');
-  for (let round = 0; round < rounds + WARM_UPS; round += 1) {
+  for (let turn = 0; turn < rounds + WARM_UPS; turn += 1) {
     for (const [name, change] of Object.entries(casesOf(shards))) {
       const request = { namespace: NAMESPACE, ...change };
-      await time('meshkit', name, round, () => rest.simulate(request));
-      await time('meshkit-grpc', name, round, () => grpc.simulate(request));
-      await time('in process', name, round, () => simulate(state, request));
+      await ask('meshkit', name, turn, () => rest.simulate(request));
+      await ask('meshkit-grpc', name, turn, () => grpc.simulate(request));
+      let planMs = 0;
+      const timed = (input: PlacementInput) => {
+        const began = performance.now();
+        const planned = plan(input);
+        planMs += performance.now() - began;
+        return planned;
+      };
+      const [began, cpu] = [performance.now(), process.cpuUsage()];
+      const { totals } = simulate(state, request, timed);
+      const { user, system } = process.cpuUsage(cpu);
+      note('in process', name, turn, performance.now() - began, (user + system) / 1_000, totals.moves);
+      note(PLANNER, name, turn, planMs);
     }
-    await time('meshkit', EXPLAIN, round, () => rest.explain(NAMESPACE, shard));
-    progress(`round ${round + 1} of ${rounds + WARM_UPS}`);
+    await ask('meshkit', EXPLAIN, turn, () => rest.explain(NAMESPACE, shard));
+    progress(`round ${turn + 1} of ${rounds + WARM_UPS}`);
   }
-  return [...times.values()].map(({ subject, name, ms, moves }) => {
-    return { subject, case: name, unit: 'ms', ...distribution(ms), moves };
+  return [...taken.values()].map(({ subject, name, ms, cpuMs, moves }): Row => {
+    const row: Row = { subject, case: name, unit: 'ms', ...distribution(ms) };
+    if (cpuMs.length > 0) row.cpuMs = round(median(cpuMs));
+    if (moves !== undefined) row.moves = moves;
+    return row;
   });
+}
+
+interface Taken {
+  subject: string;
+  name: string;
+  ms: number[];
+  cpuMs: number[];
+  moves?: number;
 }
