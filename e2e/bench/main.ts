@@ -8,6 +8,7 @@ const BENCHMARKS: Record<string, () => Promise<Benchmark>> = {
   placement: async () => (await import('./placement.ts')).benchmarkPlacement,
   propagation: async () => (await import('./propagation.ts')).benchmarkPropagation,
   resume: async () => (await import('./resume.ts')).benchmarkResume,
+  simulate: async () => (await import('./simulate.ts')).benchmarkSimulate,
 };
 
 function usage(problem: string): never {
