@@ -3,6 +3,7 @@ import { type Benchmark, table } from './report.ts';
 
 /** `npm run bench -- NAME [--json] [--seed N] [--quick]`: a table on stderr; with --json the report as the last line of stdout. */
 const BENCHMARKS: Record<string, () => Promise<Benchmark>> = {
+  cli: async () => (await import('./cli.ts')).benchmarkCli,
   fanout: async () => (await import('./fanout.ts')).benchmarkFanout,
   list: async () => (await import('./list.ts')).benchmarkList,
   placement: async () => (await import('./placement.ts')).benchmarkPlacement,

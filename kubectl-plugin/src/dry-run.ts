@@ -1,5 +1,5 @@
 import type { StatusCause } from '@meshkit/crds/kube-error';
-import { resourceOf, resourcePath } from '@meshkit/crds/resource';
+import { type Resource, resourceOf, resourcePath } from '@meshkit/crds/resource';
 import { ShardError } from '@meshkit/shards/errors';
 import type { KubeObject } from '@meshkit/shards/records';
 import { type Manifest, type ManifestFault, manifestError, titleOf } from './manifests.ts';
@@ -17,7 +17,8 @@ export interface Applied {
   unchecked?: string;
 }
 
-const FIELD_MANAGER = 'kubectl-mesh';
+/** As `kubectl apply --server-side` calls itself. */
+const FIELD_MANAGER = 'kubectl';
 const PARALLEL = 8;
 
 /**
@@ -27,9 +28,9 @@ const PARALLEL = 8;
 export async function dryRun(
   kube: Pick<Kube, 'get' | 'raw'>,
   manifests: readonly Manifest[],
-  limits: CallLimits,
+  o: CallLimits & { fieldManager?: string },
 ): Promise<Applied[]> {
-  const run = new DryRun(kube, limits);
+  const run = new DryRun(kube, o);
   const applied: Applied[] = new Array(manifests.length);
   const faults: ManifestFault[][] = new Array(manifests.length);
   const queue = manifests.entries();
@@ -52,11 +53,14 @@ export async function dryRun(
 class DryRun {
   readonly #kube: Pick<Kube, 'get' | 'raw'>;
   readonly #limits: CallLimits;
+  readonly #manager: string | undefined;
   #serverSide = true;
 
-  constructor(kube: Pick<Kube, 'get' | 'raw'>, limits: CallLimits) {
+  constructor(kube: Pick<Kube, 'get' | 'raw'>, o: CallLimits & { fieldManager?: string }) {
+    const { fieldManager, ...limits } = o;
     this.#kube = kube;
     this.#limits = limits;
+    this.#manager = fieldManager;
   }
 
   async apply(manifest: Manifest): Promise<Applied> {
@@ -76,21 +80,22 @@ class DryRun {
 
   async #next(object: KubeObject, live: KubeObject | undefined): Promise<unknown> {
     if (this.#serverSide) {
+      const manager = this.#manager ?? applierOf(live) ?? FIELD_MANAGER;
       try {
-        return await this.#write('PATCH', object, object, 'application/apply-patch+yaml');
+        return await this.#write('PATCH', object, 'application/apply-patch+yaml', {
+          fieldManager: manager,
+          force: true,
+        });
       } catch (error) {
-        // A control plane without server-side apply; then as `kubectl apply` did before there was one.
+        // A control plane without server-side apply: as one would who never applied before, and owns no field yet.
         if (statusOf(error) !== 501 && statusOf(error) !== 415) throw error;
         this.#serverSide = false;
       }
     }
-    if (!live) return this.#write('POST', object, object);
-    const metadata = {
-      ...live.metadata,
-      labels: { ...live.metadata.labels, ...object.metadata.labels },
-      annotations: { ...live.metadata.annotations, ...object.metadata.annotations },
-    };
-    return this.#write('PUT', object, { ...live, ...object, metadata });
+    const fieldManager = this.#manager ?? FIELD_MANAGER;
+    return live
+      ? this.#write('PATCH', object, 'application/merge-patch+json', { fieldManager })
+      : this.#write('POST', object, 'application/json', { fieldManager });
   }
 
   async #live(object: KubeObject): Promise<KubeObject | undefined> {
@@ -107,18 +112,23 @@ class DryRun {
   }
 
   #write(
-    method: 'PATCH' | 'POST' | 'PUT',
-    { kind, apiVersion, metadata }: KubeObject,
-    body: object,
-    contentType?: string,
-  ) {
-    const { namespace, name } = metadata;
-    const resource = resourceOf({ kind, apiVersion })!;
+    method: 'PATCH' | 'POST',
+    object: KubeObject,
+    contentType: string,
+    how: { fieldManager: string; force?: boolean },
+  ): Promise<unknown> {
+    const { namespace, name } = object.metadata;
+    const resource = resourceOf(object) as Resource;
     const path = resourcePath(resource, method === 'POST' ? { namespace } : { namespace, name });
-    const force = method === 'PATCH' ? true : undefined;
-    const query = { dryRun: 'All', fieldManager: FIELD_MANAGER, fieldValidation: 'Strict', force };
-    return this.#kube.raw(method, path, { ...this.#limits, body, contentType, query });
+    const query = { dryRun: 'All', fieldValidation: 'Strict', ...how };
+    return this.#kube.raw(method, path, { ...this.#limits, body: object, contentType, query });
   }
+}
+
+/** Who applied it until now, so that what is no longer in the manifests goes away as it will when that one applies them. */
+function applierOf(live: KubeObject | undefined): string | undefined {
+  const managers = live?.metadata.managedFields?.filter(({ operation }) => operation === 'Apply') ?? [];
+  return managers.length === 1 ? managers[0]?.manager : undefined;
 }
 
 function statusOf(error: unknown): unknown {

@@ -2,6 +2,7 @@ import { ShardError } from '@meshkit/shards/errors';
 import { scopeMissing } from '@meshkit/shards/scope';
 import { describe, expect, it } from 'vitest';
 import { API, play, type Scene, transcript } from '../test/scene.ts';
+import { VERBS } from './verbs.ts';
 
 describe('what list prints', () => {
   it.each<[string, string, Scene]>([
@@ -171,6 +172,26 @@ describe('help', () => {
     const result = await play(line, { calledAs });
     expect(result).toMatchObject({ code: 0, stderr: '' });
     await expect(result.stdout).toMatchFileSnapshot(`__golden__/${name}.txt`);
+  });
+
+  it('says of each verb what it does, and by examples how', async () => {
+    const texts: string[] = [];
+    for (const { words } of VERBS) texts.push((await play(`shards ${words} --help`, { width: 100 })).stdout);
+    await expect(texts.join('\n')).toMatchFileSnapshot('__golden__/help-verbs.txt');
+  });
+
+  it('has only examples that can be parsed', async () => {
+    for (const { examples } of VERBS) {
+      for (const [line] of examples) {
+        const { stderr } = await play(`shards ${line.replaceAll('"', '')}`, { env: API, files: {} });
+        expect(stderr).not.toMatch(/unknown (option|command)|is invalid|means nothing/);
+      }
+    }
+  });
+
+  it('is called as another CLI asks', async () => {
+    const { stdout } = await play('mesh shards version --client -o json', { calledAs: 'omnirelay' });
+    expect(JSON.parse(stdout)).toEqual({ client: { version: expect.any(String) } });
   });
 
   it('has a version under both names', async () => {

@@ -16,6 +16,7 @@ export interface SimulateFlags {
   policy?: Record<string, string>;
   filename?: string[];
   recursive?: boolean;
+  fieldManager?: string;
   validate: 'server' | 'none';
   maxMoves?: number;
   /** A share, 0.05 for 5 %. */
@@ -65,6 +66,10 @@ export function manifestOptions(purpose: string): Option[] {
       `${purpose}: a file, a folder of YAML, or - for standard input; repeat it`,
     ).argParser((value: string, before: string[] = []) => [...before, value]),
     new Option('-R, --recursive', 'folders of folders too'),
+    new Option(
+      '--field-manager <name>',
+      'apply as this one (default: who applied the object before, else kubectl)',
+    ),
   ];
 }
 

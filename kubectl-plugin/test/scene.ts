@@ -163,7 +163,7 @@ export interface Scene {
   /** Other answers of the API server's client. */
   answers?: Partial<ApiClient>;
   /** Other answers of Kubernetes. */
-  raw?: (method: string, path: string, body: unknown) => unknown;
+  raw?: (method: string, path: string, body: unknown, contentType?: string) => unknown;
 }
 
 export interface Played {
@@ -430,7 +430,11 @@ function kubeOf(scene: Scene, calls: string[]): Kube {
     async *watch(_: unknown, { signal }: { signal: AbortSignal }) {
       await until(signal);
     },
-    raw: async (method: string, path: string, { body, query }: { body?: unknown; query?: object } = {}) => {
+    raw: async (
+      method: string,
+      path: string,
+      { body, query, contentType }: { body?: unknown; query?: object; contentType?: string } = {},
+    ) => {
       if (scene.kube) throw scene.kube;
       if (path === '/version') return { gitVersion: 'v1.37.2' };
       if (path.endsWith('/selfsubjectreviews')) {
@@ -441,7 +445,7 @@ function kubeOf(scene: Scene, calls: string[]): Kube {
         return { status: { allowed: !lacks.includes(verb) } };
       }
       calls.push(`${method} ${path} ${JSON.stringify(query ?? {})}`);
-      return scene.raw?.(method, path, body);
+      return scene.raw?.(method, path, body, contentType);
     },
     close: async () => undefined,
   } as unknown as Kube;

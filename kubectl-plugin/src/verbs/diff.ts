@@ -18,6 +18,7 @@ interface DiffFlags {
   log?: boolean;
   filename?: string[];
   recursive?: boolean;
+  fieldManager?: string;
   exitCode?: boolean;
 }
 

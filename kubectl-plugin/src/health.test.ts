@@ -1,0 +1,111 @@
+import type { NodeView, ShardView } from '@meshkit/shards/shard-view';
+import { served } from '@meshkit/shards/shard-view';
+import { describe, expect, it } from 'vitest';
+import { NOW, SHARDS } from '../test/scene.ts';
+import { type Facts, healthOf } from './health.ts';
+
+const WELL = served(SHARDS[1]!);
+const NODE: NodeView = {
+  namespace: 'payments',
+  name: 'node-17',
+  weight: 1,
+  ready: true,
+  scheduling: 'Active',
+  shards: 1,
+};
+
+function health(facts: Partial<Facts>) {
+  return healthOf({
+    namespace: 'payments',
+    shards: [WELL],
+    nodes: [NODE],
+    components: [],
+    now: NOW,
+    program: 'kubectl mesh shards',
+    ...facts,
+  });
+}
+
+/** Kind and severity of each problem, and the verb to run next. */
+function found(facts: Partial<Facts>) {
+  return health(facts).problems.map(({ kind, severity, next }) => [kind, severity, next.split(' ')[3]]);
+}
+
+const stalled = (reason: string, message = 'why') => [
+  { type: 'Ready', status: 'False' as const, reason, message },
+  { type: 'Stalled', status: 'True' as const, reason, message },
+];
+
+describe('of a shard', () => {
+  it.each<[string, Partial<ShardView>, unknown[][]]>([
+    ['nothing, while it is owned', {}, []],
+    ['lost', { phase: 'Lost' }, [['lost', 'bad', 'explain']]],
+    ['not placed yet', { phase: 'Pending', owner: undefined }, [['unowned', 'bad', 'explain']]],
+    [
+      'no node may have it',
+      { phase: 'Pending', owner: undefined, conditions: stalled('NoNodeInLocality') },
+      [['unplaceable', 'bad', 'explain']],
+    ],
+    ['nobody is to have it', { phase: 'Disabled', owner: undefined, state: 'Disabled' }, []],
+    [
+      'draining within its time',
+      { phase: 'Draining', move: { to: 'b', startedAt: '', deadline: '2026-11-23T11:59:55Z' } },
+      [],
+    ],
+    [
+      'draining for too long',
+      { phase: 'Draining', move: { to: 'b', startedAt: '', deadline: '2026-11-23T11:59:00Z' } },
+      [['overdue', 'bad', 'history']],
+    ],
+    [
+      'pinned where it cannot go',
+      { conditions: stalled('PinnedNodeNotEligible') },
+      [['stalled', 'bad', 'explain']],
+    ],
+    ['a spec that nobody has read yet', { generation: 3 }, [['notTakenUp', 'note', 'get']]],
+  ])('%s', (_name, change, problems) => {
+    expect(found({ shards: [{ ...WELL, ...change }] })).toEqual(problems);
+  });
+
+  it('is told once for many with the same trouble', () => {
+    const shards = ['0001', '0002'].map((id) => ({ ...WELL, name: `orders.${id}`, phase: 'Lost' as const }));
+    const [problem, ...others] = health({ shards }).problems;
+    expect(others).toEqual([]);
+    expect(problem?.subjects.map(({ name }) => name)).toEqual(['orders.0001', 'orders.0002']);
+  });
+});
+
+describe('of a node', () => {
+  it.each<[string, Partial<NodeView>, unknown[][]]>([
+    ['nothing', {}, []],
+    ['dead, with shards', { ready: false }, [['nodeNotReady', 'bad', 'list']]],
+    ['dead, without', { ready: false, shards: 0 }, [['nodeNotReady', 'bad', 'node-17']]],
+    [
+      'emptied on purpose',
+      { ready: false, shards: 0, scheduling: 'Drain' },
+      [['nodeNotReady', 'note', 'node-17']],
+    ],
+  ])('%s', (_name, change, problems) => {
+    expect(found({ nodes: [{ ...NODE, ...change }] })).toEqual(problems);
+  });
+});
+
+it('is ok with notes, and not with anything bad', () => {
+  expect(health({ shards: [{ ...WELL, generation: 3 }] }).ok).toBe(true);
+  expect(health({ components: [{ name: 'operator', state: 'unknown', detail: '' }] }).ok).toBe(true);
+  expect(health({ components: [{ name: 'operator', state: 'bad', detail: '' }] }).ok).toBe(false);
+  expect(health({ shards: [{ ...WELL, phase: 'Lost' }] }).ok).toBe(false);
+});
+
+it('counts what it has seen, and says when it saw nothing', () => {
+  expect(health({}).shards).toMatchObject({ total: 1, owned: 1, active: 1, lost: 0 });
+  expect(health({ shards: [{ ...WELL, phase: 'Lost' }] }).shards).toMatchObject({
+    total: 1,
+    owned: 0,
+    lost: 1,
+  });
+  expect(health({ shards: undefined, nodes: undefined })).toMatchObject({
+    shards: undefined,
+    nodes: undefined,
+  });
+});
