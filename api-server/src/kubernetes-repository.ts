@@ -82,7 +82,7 @@ export class KubernetesRepository implements ShardRepository {
   readonly #waiters = new Set<Waiter>();
   /** The journal's name for history when the timeline began anew last, and how often it had by then. */
   #nonceAtStart = '';
-  #restarts = 0;
+  #restarts = -1;
   /** Uid of the namespace kube-system. */
   #cluster = '';
   #connection: Omit<Following, 'synced'> = { connected: false };
