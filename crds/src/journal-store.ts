@@ -56,7 +56,7 @@ export interface TakeOver {
   highestEpoch: number;
 }
 
-/** Checkpoints are made after this many entries, or twice the number of shards if that is more. */
+/** Checkpoints are made after this many entries, or twice what the checkpoint holds if that is more. */
 const CHECKPOINT_AFTER = 5_000;
 const REMEMBERED = 16;
 /** Merges of one round of maintenance: more wait for the next. */
@@ -334,7 +334,7 @@ export class JournalStore {
   }
 
   #checkpointIsDue(): boolean {
-    return this.#sinceCheckpoint >= Math.max(CHECKPOINT_AFTER, 2 * this.#fold.size);
+    return this.#sinceCheckpoint >= Math.max(CHECKPOINT_AFTER, 2 * this.#fold.weight);
   }
 
   async #checkpoint(signal: AbortSignal): Promise<CheckpointReference> {
