@@ -62,11 +62,11 @@ test('shards that were deleted and restored without status go back to their owne
   for (const name of ['a', 'b', 'c']) await mesh.worker(name, {}, 10);
   const first = await mesh.operator(journal.settings());
   const ids = Array.from({ length: 12 }, (_, at) => `s${at}`);
-  await mesh.set({ shards: { ids } });
+  // Nothing moves but what is pinned.
+  await mesh.set({ shards: { ids }, freeze: 'Rebalance' });
   await mesh.owned(12);
   // Owners that no fresh plan would choose.
   for (const id of ids.slice(0, 4)) await mesh.patchShard(`orders.${id}`, { owner: { pinned: 'c' } });
-  await mesh.patchSet({ freeze: 'Rebalance' });
   await mesh.until('pinned', (shards) =>
     ids.slice(0, 4).every((id) => shards.find(({ spec }) => spec.shardId === id)?.status?.owner === 'c'),
   );
