@@ -84,7 +84,7 @@ export const benchmarkResume: Benchmark = async ({ progress, quick, seed }) => {
       subject,
       case: `${away}: ${name}`,
       unit: 'ms until everything is there',
-      ...distribution(all.filter(({ error }) => error === 0).map(({ ms }) => ms)),
+      ...timesOf(all),
       events: median(all.map(({ events }) => events)),
       resets: all.reduce((sum, { resets }) => sum + resets, 0),
       refused: all.filter(({ error }) => error !== 0).length,
@@ -381,6 +381,12 @@ class World {
   async #entries(): Promise<number> {
     return sumOf(await this.#product.operatorMetrics(), 'meshkit_journal_entries_total');
   }
+}
+
+/** Zeros when none got there. */
+function timesOf(all: readonly Caught[]) {
+  const times = all.filter(({ error }) => error === 0).map(({ ms }) => ms);
+  return { ...distribution(times.length > 0 ? times : [0]), n: times.length };
 }
 
 function isTakenUp({ metadata, status }: ShardAssignment): boolean {
