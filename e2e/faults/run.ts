@@ -148,10 +148,15 @@ export class Run {
     await this.rest();
     await this.#stage.oracle.settled();
     const deadline = performance.now() + this.#patienceMs;
-    while (performance.now() < deadline && !this.#watchers.every((one) => this.#agrees(one)))
-      await sleep(POLL_MS);
-    // What comes too often comes right after.
-    await sleep(QUIET_FOR_MS);
+    for (;;) {
+      const allAgree = this.#isQuiet() && this.#watchers.every((one) => this.#agrees(one));
+      // What comes too often comes right after; and a node that lost its Lease on a busy machine moves shards once more.
+      const changedAt = this.#changedAt;
+      await sleep(allAgree ? QUIET_FOR_MS : POLL_MS);
+      if (performance.now() > deadline) break;
+      if (allAgree && this.#changedAt === changedAt && this.#watchers.every((one) => this.#agrees(one)))
+        break;
+    }
     this.recorder.add({ kind: 'quiet', position: this.#stage.oracle.position });
     // Other runs of the wave may need longer, and on a busy machine even nodes at rest lose a Lease meanwhile.
     this.recorder.close();

@@ -65,8 +65,11 @@ export function nextStatus(
   const previous = before?.epoch ?? 0;
   const { name } = situation.shard.metadata;
   const remembered = context.remembered?.get(name)?.epoch ?? 0;
-  const highest = Math.max(previous, context.epochs.get(name) ?? 0, remembered, context.epochFloor);
-  const epoch = step.grant ? nextEpoch(highest, context.now) : previous;
+  const passed = Math.max(previous, remembered, context.epochFloor);
+  const highest = Math.max(passed, context.epochs.get(name) ?? 0);
+  const attempt = attempted(situation, step, context) ?? 0;
+  const granted = attempt > passed ? attempt : nextEpoch(highest, context.now);
+  const epoch = step.grant ? granted : previous;
   const draft: ShardAssignmentStatus = {
     observedGeneration: situation.shard.metadata.generation,
     phase: step.phase,
@@ -105,6 +108,14 @@ export function nextStatus(
   };
   draft.recentTransitions = appendTransition(before?.recentTransitions, pruned(transition));
   return { status: pruned(draft), transition };
+}
+
+/** The epoch of the same grant that was decided before on this very state: at most one of the two writes succeeds. */
+function attempted({ shard }: Situation, step: Step, { attempts }: StepContext): number | undefined {
+  const { name, resourceVersion } = shard.metadata;
+  const attempt = attempts.get(name);
+  const isSame = attempt?.resourceVersion === resourceVersion && attempt?.owner === step.owner;
+  return isSame ? attempt?.epoch : undefined;
 }
 
 /** What the CRD lets a transition's reason hold. */

@@ -1,4 +1,4 @@
-import type { NodeState } from './decide.ts';
+import type { NodeState, SetMemory } from './decide.ts';
 import { deadNode, frozenMessage, unplaceableMessage } from './decide-message.ts';
 import type { Move, Situation, Surroundings } from './decide-situation.ts';
 import {
@@ -63,6 +63,8 @@ export interface StepContext extends Surroundings {
   now: number;
   /** By name, epochs that may not be handed out again although no status says so; see SetMemory. */
   epochs: ReadonlyMap<string, number>;
+  /** By name; see SetMemory. */
+  attempts: SetMemory['attempts'];
   /** Owners with an epoch up to this one are granted their shards again. */
   epochFloor: number;
 }

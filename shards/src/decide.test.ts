@@ -69,6 +69,25 @@ describe('the churn budget', () => {
 });
 
 describe('epochs and versions', () => {
+  it('decided again on the same state, a grant keeps its epoch; another one does not', () => {
+    const shard = assignment('0000', { owner: 'a', epoch: 7 });
+    shard.metadata.resourceVersion = '70';
+    const grant = (to: string, memory?: DecideInput['memory'], resourceVersion = '70') =>
+      decideWith({
+        shards: [{ ...shard, metadata: { ...shard.metadata, resourceVersion } }],
+        nodes: [deadA, b, c],
+        targets: { '0000': to },
+        ...(memory && { memory }),
+      });
+    const first = grant('b');
+    const epoch = first.writes[0]?.status.epoch;
+    expect(epoch).toBe(UNIX);
+    const again = grant('b', first.memory);
+    expect(again.writes[0]?.status).toMatchObject({ owner: 'b', epoch });
+    expect(grant('c', again.memory).writes[0]?.status).toMatchObject({ owner: 'c', epoch: UNIX + 1 });
+    expect(grant('b', again.memory, '71').writes[0]?.status).toMatchObject({ owner: 'b', epoch: UNIX + 1 });
+  });
+
   it('grows by one where the clock is behind the last epoch', () => {
     const shard = assignment('0000', { owner: 'a', epoch: UNIX + 50, version: 9 });
     expect(after(shard, { nodes: [b] })).toMatchObject({ epoch: UNIX + 51, version: 10 });

@@ -42,11 +42,28 @@ export interface SetMemory {
    * has no status to grow from, and would otherwise be granted to another node at the same epoch.
    */
   epochs: ReadonlyMap<string, number>;
+  /**
+   * By name: grants that were decided, and of which nobody knows yet whether they were written. Decided again on the same
+   * state of the shard, they keep their epoch, or every try would carry it further ahead of the clock.
+   */
+  attempts: ReadonlyMap<string, Attempt>;
   /** When the planned grants of the last second were made; paces `handoff.mode: Immediate`. */
   grants: readonly number[];
 }
 
-export const EMPTY_MEMORY: SetMemory = { drains: new Map(), epochs: new Map(), grants: [] };
+/** A grant of a shard as it was at a resourceVersion: the write of another one conflicts with it. */
+export interface Attempt {
+  resourceVersion: string;
+  owner: string;
+  epoch: number;
+}
+
+export const EMPTY_MEMORY: SetMemory = {
+  drains: new Map(),
+  epochs: new Map(),
+  attempts: new Map(),
+  grants: [],
+};
 
 export interface DecideInput {
   /** Absent when the ShardSet does not exist (any more). */
@@ -124,7 +141,7 @@ function decideWithoutSet(input: DecideInput): Decision {
       context,
     );
   }
-  const memory = { ...EMPTY_MEMORY, epochs: recentEpochs(input, writes) };
+  const memory = { ...EMPTY_MEMORY, epochs: recentEpochs(input, writes), attempts: attemptsOf(writes) };
   return { create: [], remove: [...remove], writes, memory };
 }
 
@@ -137,6 +154,7 @@ function contextOf(input: DecideInput, around: Surroundings, plan: Plan): StepCo
     starts: new Set(),
     now,
     epochs: memory.epochs,
+    attempts: memory.attempts,
     epochFloor,
   };
 }
@@ -184,10 +202,22 @@ function decideSet(input: DecideInput, set: ShardSet, settings: EffectiveSet): D
     memory: {
       drains,
       epochs: recentEpochs(input, writes),
+      attempts: attemptsOf(writes),
       grants: [...budget.recentGrants, ...immediate.map(() => input.monotonic)],
     },
     requeueAfterMs: requeueAfter(situations, budget, input, settings),
   };
+}
+
+function attemptsOf(writes: readonly StatusWrite[]): Map<string, Attempt> {
+  const attempts = new Map<string, Attempt>();
+  for (const { shard, status } of writes) {
+    const { name, resourceVersion } = shard.metadata;
+    const { owner, epoch } = status;
+    const isGrant = owner !== undefined && epoch !== shard.status?.epoch;
+    if (isGrant && resourceVersion !== undefined) attempts.set(name, { resourceVersion, owner, epoch });
+  }
+  return attempts;
 }
 
 function recentEpochs(input: DecideInput, writes: readonly StatusWrite[]): Map<string, number> {
