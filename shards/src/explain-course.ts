@@ -34,7 +34,8 @@ export function courseOf(outlook: Outlook, shard: ShardAssignment): Course {
     plannedMoves,
     starts,
     now: 0,
-    epochs: new Map(),
+    epochs: EMPTY_MEMORY.epochs,
+    attempts: EMPTY_MEMORY.attempts,
     epochFloor: 0,
   });
   const known = new Courses(outlook, planned, situation, budget);
