@@ -28,6 +28,11 @@ name=\${0##*/}
 node=\${MESHKIT_NODE:-node}
 # Inside the project its own Node serves where the system's is too old.
 if [ -z "$MESHKIT_NODE" ] && [ -x "$here/../../node_modules/.bin/node" ]; then node=$here/../../node_modules/.bin/node; fi
+# What V8 made of the program the first time; a folder that cannot be written is passed over.
+if [ -n "$HOME$XDG_CACHE_HOME" ]; then
+  NODE_COMPILE_CACHE=\${NODE_COMPILE_CACHE:-\${XDG_CACHE_HOME:-$HOME/.cache}/kubectl-mesh}
+  export NODE_COMPILE_CACHE
+fi
 MESHKIT_CALLED_AS=\${MESHKIT_CALLED_AS:-$name} exec "$node" "$here/kubectl-mesh.mjs" "$@"
 `;
 

@@ -1,9 +1,9 @@
 import { PHASES } from '@meshkit/shards/filter';
 import type { Command, Option } from 'commander';
+import { build } from './command-line.ts';
 import { connect } from './connection.ts';
 import type { Flags } from './flags.ts';
 import { namespaceOf } from './flags.ts';
-import { build } from './program.ts';
 import type { Surroundings } from './surroundings.ts';
 
 /** What a shell does with the candidates; cobra's numbers, because that is what kubectl speaks. */

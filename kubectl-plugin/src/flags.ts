@@ -29,7 +29,7 @@ export interface Flags extends ConnectionFlags {
  * Every verb has the same flags. Those that have nothing to say to a verb are left out of its help, and refused by name
  * rather than passed over.
  */
-export const FLAG_GROUPS = {
+const FLAG_GROUPS = {
   namespace: ['-n, --namespace <name>'],
   allNamespaces: ['-A, --all-namespaces'],
   filters: ['--owner <node>', '--status <phase>', '--set <name>', '--zone <zone>', '--search <text>'],

@@ -2,7 +2,7 @@ import { readFileSync, writeFileSync } from 'node:fs';
 import { fileURLToPath } from 'node:url';
 import { ERRORS } from '@meshkit/shards/errors';
 import type { Command, Option } from 'commander';
-import { build } from './program.ts';
+import { build } from './command-line.ts';
 import type { Surroundings } from './surroundings.ts';
 import type { Verb } from './verb.ts';
 import { VERBS } from './verbs.ts';

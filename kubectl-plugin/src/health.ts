@@ -16,7 +16,7 @@ export interface Facts {
   program: string;
 }
 
-export type ProblemKind =
+type ProblemKind =
   | 'lost'
   | 'overdue'
   | 'unplaceable'

@@ -11,7 +11,7 @@ export interface ManifestDiff {
   items: ManifestChange[];
 }
 
-export interface ManifestChange {
+interface ManifestChange {
   kind: string;
   namespace: string;
   name: string;
@@ -24,7 +24,7 @@ export interface ManifestChange {
   unchecked?: string;
 }
 
-export interface FieldChange {
+interface FieldChange {
   /** `spec.churn.maxConcurrentMoves` */
   path: string;
   /** Absent: not set. */

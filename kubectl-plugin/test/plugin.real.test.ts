@@ -32,6 +32,38 @@ describe('kubectl mesh', () => {
     expect((await stage.run('kubectl mesh shards get nope', { KUBECONFIG: reader })).code).toBe(4);
   });
 
+  it('is asked by kubectl for completions', async () => {
+    const complete = async (words: string) =>
+      (await stage.run(`kubectl __complete mesh shards ${words}`, { KUBECONFIG: reader })).stdout.split('\n');
+    expect(await complete("get ''")).toEqual(expect.arrayContaining(['orders.0000']));
+    expect(await complete('sim')).toEqual(expect.arrayContaining([expect.stringMatching(/^simulate\t/)]));
+    expect(await complete('list --status Dr')).toEqual(expect.arrayContaining(['Draining']));
+  });
+
+  it('says with file and line what kube-apiserver has against a manifest', async () => {
+    const author = await stage.kubeconfig('author', 'meshkit-shards-observer');
+    const verbs = ['get', 'list', 'create', 'patch', 'update'];
+    await stage.allow('author', [
+      { apiGroups: ['meshkit.omnirelay.io'], resources: ['shardassignments', 'shardsets'], verbs },
+    ]);
+    const head = 'apiVersion: meshkit.omnirelay.io/v1alpha1\nkind: ShardAssignment\nmetadata:\n';
+    const pin = `${head}  name: orders.0000\nspec:\n  shardSet: orders\n  shardId: "0000"\n  owner: {pinned: node-2}\n`;
+    stage.file('pin.yaml', `# somebody wants it elsewhere\n${pin}`);
+    for (const verb of ['diff', 'simulate']) {
+      const line = `kubectl mesh shards ${verb} -f ${stage.folder}/pin.yaml`;
+      const { code, stdout, stderr } = await stage.run(line, { KUBECONFIG: author });
+      expect({ code, stdout }).toEqual({ code: 2, stdout: '' });
+      expect(stderr).toMatch(/pin\.yaml:2: ShardAssignment t-\w+\/orders\.0000: .*missing verb operate/);
+    }
+    // What the policies let pass, with nothing written by it.
+    stage.file('ticket.yaml', pin.replace('owner: {pinned: node-2}', 'changeTicket: CHG-1'));
+    const ticket = `kubectl mesh shards diff -f ${stage.folder}/ticket.yaml --exit-code`;
+    const diff = await stage.run(ticket, { KUBECONFIG: author });
+    expect(diff).toMatchObject({ code: 1, stderr: '' });
+    expect(diff.stdout).toMatch(/Changed +ShardAssignment \S+ +spec\.changeTicket +- +CHG-1/);
+    expect((await stage.run(ticket, { KUBECONFIG: author })).code).toBe(1);
+  });
+
   it('tells the truth in its refusals: the check that it names says no, and yes once the grant that it names is run', async () => {
     await stage.startApi();
     const leaver = await stage.kubeconfig('asker');

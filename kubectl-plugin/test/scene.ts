@@ -25,7 +25,7 @@ import type { ApiClient, Kube, Output, Surroundings } from '../src/surroundings.
 export const NOW = Date.parse('2026-11-23T12:00:00Z');
 export const API = { MESHKIT_SERVER: 'https://api.example:8443' };
 
-export function shard(namespace: string, id: string, rest: Partial<ShardAssignment> = {}): ShardAssignment {
+function shard(namespace: string, id: string, rest: Partial<ShardAssignment> = {}): ShardAssignment {
   return {
     apiVersion: API_VERSION,
     kind: 'ShardAssignment',
@@ -88,7 +88,7 @@ export const SHARDS: ShardAssignment[] = [
   shard('payments', '0004', { status: owned('node-9', 'Paused', '2026-11-23T06:30:00Z') }),
 ];
 
-export const NODES: MeshNode[] = ['node-17', 'node-21'].map((name, at) => ({
+const NODES: MeshNode[] = ['node-17', 'node-21'].map((name, at) => ({
   apiVersion: API_VERSION,
   kind: 'MeshNode',
   metadata: { namespace: 'payments', name },
@@ -118,7 +118,7 @@ export const SETS: ShardSet[] = ['billing', 'payments'].map((namespace) => ({
   spec: { shards: { count: 5 }, churn: { maxConcurrentMoves: 2 }, handoff: { drainTimeout: '30s' } },
 }));
 
-export const LEASE: Lease = {
+const LEASE: Lease = {
   apiVersion: 'coordination.k8s.io/v1',
   kind: 'Lease',
   metadata: {

@@ -15,6 +15,8 @@ import { parse, stringify } from 'yaml';
 const ROOT = fileURLToPath(new URL('../..', import.meta.url));
 const FIXTURES = join(ROOT, 'api-server/test/fixtures');
 const PROGRAM = join(ROOT, 'kubectl-plugin/bin/kubectl-mesh');
+/** What `npm run build:cli` makes. */
+export const BUNDLE = join(ROOT, 'kubectl-plugin/dist/kubectl-mesh');
 
 export interface Ended {
   code: number | string;
@@ -33,10 +35,13 @@ export class Stage {
   /** Of the API server; set by `startApi`. */
   server = '';
 
-  constructor() {
+  /** `program`: that of the sources unless another one is named. */
+  constructor(program = PROGRAM) {
     this.#admin = kubeFromString(this.#kubeconfig);
     // The names under which kubectl, and people, find the program.
-    for (const name of ['kubectl-mesh', 'omnirelay']) symlinkSync(PROGRAM, join(this.folder, name));
+    for (const name of ['kubectl-mesh', 'kubectl_complete-mesh', 'omnirelay']) {
+      symlinkSync(program, join(this.folder, name));
+    }
   }
 
   async open(): Promise<void> {
@@ -97,6 +102,32 @@ export class Stage {
       config.clusters[0].cluster.extensions = [{ name: 'meshkit.omnirelay.io', extension }];
     }
     return this.file(`${account}.kubeconfig`, stringify(config));
+  }
+
+  /** A change that is an event: another reason. */
+  async touch(name: string): Promise<void> {
+    const key = { namespace: this.namespace, name };
+    await this.#admin.patch(SHARD_ASSIGNMENTS, key, { spec: { reason: randomBytes(4).toString('hex') } });
+  }
+
+  /** Lets a service account do more, in the namespace. */
+  async allow(account: string, rules: object[]): Promise<void> {
+    const { namespace } = this;
+    const api = '/apis/rbac.authorization.k8s.io/v1/namespaces';
+    const metadata = { namespace, name: `${account}-more` };
+    const apiVersion = 'rbac.authorization.k8s.io/v1';
+    await this.#admin.raw('POST', `${api}/${namespace}/roles`, {
+      body: { apiVersion, kind: 'Role', metadata, rules },
+    });
+    await this.#admin.raw('POST', `${api}/${namespace}/rolebindings`, {
+      body: {
+        apiVersion,
+        kind: 'RoleBinding',
+        metadata,
+        roleRef: { apiGroup: 'rbac.authorization.k8s.io', kind: 'Role', name: metadata.name },
+        subjects: [{ kind: 'ServiceAccount', name: account, namespace }],
+      },
+    });
   }
 
   file(name: string, text: string): string {
