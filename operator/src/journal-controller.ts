@@ -257,11 +257,12 @@ export class JournalController {
     const entries = [...changes.filter((change) => !isLate.has(change)), ...moved].map((change) =>
       entryOf(change, this.#now()),
     );
-    if (late.length > 0) {
-      if (position === from)
+    const repaired = this.#repairing ? entries.length : late.length;
+    if (repaired > 0) {
+      if (late.length > 0 && position === from)
         throw new ShardError('unavailable', 'the repair of the journal needs a later list');
-      metrics.repaired.inc(late.length);
-      log.error({ changes: late.length }, 'the journal differed from the shards, it was repaired');
+      metrics.repaired.inc(repaired);
+      log.error({ changes: repaired }, 'the journal differed from the shards, it was repaired');
     }
     this.#repairing = false;
     if (entries.length === 0) {
@@ -416,8 +417,8 @@ export class JournalController {
     return this.#marks.findLast((one) => compareVersions(one.position, position) <= 0)?.anchor;
   }
 
-  #restartFold({ state }: JournalFold): void {
-    this.#fold = new JournalFold(state);
+  #restartFold(fold: JournalFold): void {
+    this.#fold = fold.clone();
     this.#marks = [];
     this.#noteMark();
   }

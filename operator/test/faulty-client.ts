@@ -5,6 +5,30 @@ import type { Resource } from '@meshkit/crds/resource';
 /** Calls that are to fail: by method and plural of the resource; the HTTP status that the server answers with. */
 export type Faults = Map<`${string} ${string}`, number>;
 
+/** A client whose watches of a resource, from the nth on, keep back what the test likes. */
+export function forgetfulClient(
+  client: KubeClient,
+  plural: string,
+  nth: number,
+  keepsBack: (event: { object?: never }) => boolean,
+): KubeClient {
+  let watches = 0;
+  return new Proxy(client, {
+    get(target, property) {
+      const method = Reflect.get(target, property, target) as unknown;
+      if (typeof method !== 'function') return method;
+      if (property !== 'watch') return method.bind(target);
+      return async function* (resource: Resource, ...rest: unknown[]) {
+        if (resource.plural === plural) watches += 1;
+        const mine = resource.plural === plural && watches >= nth;
+        for await (const event of method.call(target, resource, ...rest)) {
+          if (!mine || !keepsBack(event)) yield event;
+        }
+      };
+    },
+  });
+}
+
 /** A client whose server refuses what is in `faults`, from now on or no more, as the test likes. */
 export function faultyClient(client: KubeClient, faults: Faults): KubeClient {
   return new Proxy(client, {

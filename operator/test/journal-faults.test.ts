@@ -1,6 +1,7 @@
 import { SHARD_JOURNAL_HEADS, SHARD_JOURNAL_SEGMENTS } from '@meshkit/crds/journal-objects';
+import type { ShardAssignment } from '@meshkit/shards/records';
 import { afterEach, beforeEach, describe, expect, test } from 'vitest';
-import { type Faults, faultyClient } from './faulty-client.ts';
+import { type Faults, faultyClient, forgetfulClient } from './faulty-client.ts';
 import { JournalOfTest, seenHops, toldHops } from './journal-of-test.ts';
 import { Mesh, type RunningOperator } from './mesh.ts';
 
@@ -162,6 +163,30 @@ describe('the journal through faults', () => {
     const after = (await journal.head())!;
     expect(Number(after.floor.position)).toBeGreaterThan(Number(before.floor.position));
     await expect(journal.since(before.floor.position)).rejects.toMatchObject({ code: 'tokenExpired' });
+    await moveAll('b', 'a');
+    await journal.upToDate();
+  });
+
+  test('what the watch never told is found by the comparison, written down, and counted', async () => {
+    let victim: string | undefined;
+    const grant = ({ object }: { object?: ShardAssignment }) =>
+      object?.metadata.name === victim && object?.status?.phase === 'Active';
+    for (const name of ['a', 'b']) await mesh.worker(name, {}, 10);
+    const operator = await mesh.operator({
+      ...journal.settings({ verifyMs: 300 }),
+      // The first is the cache's, the second the journal's.
+      faulty: (client) => forgetfulClient(client, 'shardassignments', 2, grant),
+    });
+    await mesh.set({ shards: { count: 4 } });
+    await mesh.owned(4);
+    await journal.upToDate();
+    victim = [...mesh.owners()].find(([, owner]) => owner === 'a')?.[0] ?? 'none of a';
+    await moveAll('a', 'b');
+    await journal.upToDate();
+    expect(await journal.metric(operator, 'repaired_total')).toBeGreaterThan(0);
+    const told = new Set(toldHops(await journal.entries()));
+    expect(seenHops(mesh).filter((hop) => !told.has(hop))).toEqual([]);
+    victim = undefined;
     await moveAll('b', 'a');
     await journal.upToDate();
   });

@@ -32,7 +32,11 @@ describe('the fold', () => {
         const fold = new JournalFold(start.state);
         const seen = shards.watched.length;
         perform(shards, later);
+        const copy = fold.clone();
         const entries = follow(fold, shards, seen);
+        expect(copy.mark).toEqual(start.mark);
+        for (const entry of entries) copy.apply(entry);
+        expect(copy.state).toEqual(fold.state);
         const listed = JournalFold.listed(shards.records.values(), shards.version);
         expect(fold.mark.anchor).toBe(listed.mark.anchor);
         expect(marksOf(start.mark, entries).at(-1) ?? start.mark).toEqual(fold.mark);

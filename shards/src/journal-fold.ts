@@ -49,6 +49,17 @@ export class JournalFold {
     return new JournalFold({ mark: { position, ordinal: 0, anchor: '' }, shards });
   }
 
+  /** The same state, that goes its own way from here. */
+  clone(): JournalFold {
+    const copy = new JournalFold({ mark: this.mark, shards: [] });
+    for (const [key, held] of this.#held) {
+      copy.#held.set(key, held);
+      copy.#digest.add(held.print);
+    }
+    for (const [key, remembered] of this.#departed) copy.#departed.set(key, remembered);
+    return copy;
+  }
+
   get mark(): Mark {
     return { position: this.#position, ordinal: this.#ordinal, anchor: this.#digest.toString() };
   }
