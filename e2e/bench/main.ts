@@ -7,6 +7,7 @@ const BENCHMARKS: Record<string, () => Promise<Benchmark>> = {
   list: async () => (await import('./list.ts')).benchmarkList,
   placement: async () => (await import('./placement.ts')).benchmarkPlacement,
   propagation: async () => (await import('./propagation.ts')).benchmarkPropagation,
+  resume: async () => (await import('./resume.ts')).benchmarkResume,
   simulate: async () => (await import('./simulate.ts')).benchmarkSimulate,
 };
 

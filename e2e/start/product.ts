@@ -51,6 +51,7 @@ export class Product {
   readonly #apiServerFlags: readonly string[];
   #apiServerArguments: string[] = [];
   #healthUrl = '';
+  #operatorUrl = '';
   readonly #children: Child[] = [];
   /** Ends the processes should we be killed. */
   #ward: Ward | undefined;
@@ -97,7 +98,8 @@ export class Product {
       '--listen',
       `127.0.0.1:${port}`,
     ]);
-    await operator.ready(`http://127.0.0.1:${port}/readyz`, this.#signal);
+    this.#operatorUrl = `http://127.0.0.1:${port}`;
+    await operator.ready(`${this.#operatorUrl}/readyz`, this.#signal);
     this.operator = operator;
   }
 
@@ -140,6 +142,11 @@ export class Product {
   /** The API server's /metrics, Prometheus text. */
   async metrics(): Promise<string> {
     return (await fetch(`${this.#healthUrl}/metrics`, { signal: this.#signal })).text();
+  }
+
+  /** The same of the operator that was started last. */
+  async operatorMetrics(): Promise<string> {
+    return (await fetch(`${this.#operatorUrl}/metrics`, { signal: this.#signal })).text();
   }
 
   /** Processes that ended although nobody stopped them. */
