@@ -1,11 +1,20 @@
+import { DiffRequest } from '@meshkit/proto/v1/diff';
+import { HistoryRequest } from '@meshkit/proto/v1/history';
 import { GetRequest, ListRequest } from '@meshkit/proto/v1/shard_service';
 import { WatchRequest } from '@meshkit/proto/v1/watch';
 import { ShardError } from '@meshkit/shards/errors';
 import fc from 'fast-check';
 import { describe, expect, it } from 'vitest';
-import { getRequest, listRequest, nodesRequest, watchRequest } from './grpc-request.ts';
+import {
+  diffRequest,
+  getRequest,
+  historyRequest,
+  listRequest,
+  nodesRequest,
+  watchRequest,
+} from './grpc-request.ts';
 
-const readers = { listRequest, getRequest, nodesRequest, watchRequest };
+const readers = { listRequest, getRequest, nodesRequest, watchRequest, diffRequest, historyRequest };
 
 /** The code that reading ends with, or `ok`. */
 function outcome(read: () => unknown): string {
@@ -62,6 +71,36 @@ describe('requests of gRPC', () => {
       onExpired: 'fail',
       allowCoalescing: false,
     });
+    const diff = DiffRequest.fromPartial({
+      from: '10m',
+      mode: 'DIFF_MODE_LOG',
+      filter: { owners: ['node-1'] },
+    });
+    expect(diffRequest(DiffRequest.encode(diff).finish())).toEqual({
+      owner: ['node-1'],
+      from: '10m',
+      mode: 'log',
+      pageSize: 100,
+    });
+    const history = HistoryRequest.fromPartial({ namespace: 'payments', name: 'orders.0001', since: '9' });
+    expect(historyRequest(HistoryRequest.encode(history).finish())).toEqual({
+      namespace: 'payments',
+      name: 'orders.0001',
+      since: '9',
+      pageSize: 100,
+    });
+  });
+
+  it('reads what a watcher has, where it asks for what differs', () => {
+    const known = [{ namespace: 'a', name: 'orders.0', uid: 'u', generation: 2n, version: 3n }];
+    const message = WatchRequest.fromPartial({ onExpired: 'ON_EXPIRED_DIFF', resumeToken: 't', known });
+    expect(watchRequest(WatchRequest.encode(message).finish())).toMatchObject({
+      onExpired: 'diff',
+      known: new Map([['a/orders.0', { uid: 'u', generation: 2, version: 3 }]]),
+    });
+    const many = WatchRequest.fromPartial({ known: Array.from({ length: 20_000 }, () => known[0]!) });
+    expect(outcome(() => watchRequest(WatchRequest.encode(many).finish()))).toBe('ok');
+    expect(outcome(() => watchRequest(Buffer.alloc((4 << 20) + 1)))).toBe('requestTooLarge');
   });
 
   it('tells set but empty from not set', () => {

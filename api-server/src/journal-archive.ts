@@ -5,7 +5,8 @@ import { ShardError } from '@meshkit/shards/errors';
 import type { Gap, JournalHead, JournalReader, JournalSlice, JournalState } from '@meshkit/shards/journal';
 import { changeOf } from '@meshkit/shards/journal-fold';
 import { marksOf } from '@meshkit/shards/journal-slice';
-import { compareVersions } from '@meshkit/shards/records';
+import { compareVersions, type ShardAssignment } from '@meshkit/shards/records';
+import { recordOf, type ShardView } from '@meshkit/shards/shard-view';
 import type { Told } from './ring.ts';
 
 export interface JournalArchiveOptions {
@@ -336,6 +337,13 @@ function toldOf({ from, to, entries, gaps }: JournalSlice): Told[] {
   const marks = marksOf(from, entries);
   const gapOf = (position: string) =>
     gaps.find((gap) => compareVersions(gap.from, position) < 0 && compareVersions(position, gap.to) <= 0);
+  // What was after one change is before the next: one record, so that it is encoded once.
+  const records = new Map<ShardView, ShardAssignment>();
+  const recordFor = (view: ShardView): ShardAssignment => {
+    const known = records.get(view) ?? recordOf(view);
+    records.set(view, known);
+    return known;
+  };
   let mark = from;
   return entries.map((entry, index) => {
     const next = entries[index + 1];
@@ -346,6 +354,6 @@ function toldOf({ from, to, entries, gaps }: JournalSlice): Told[] {
       const position = isLast ? to.position : (gap?.to ?? entry.position);
       mark = { position, ordinal: 0, anchor: marks[index]!.anchor };
     }
-    return { change: changeOf(entry), mark, settled, at: entry.at };
+    return { change: changeOf(entry, recordFor), mark, settled, at: entry.at };
   });
 }

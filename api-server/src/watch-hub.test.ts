@@ -272,6 +272,36 @@ describe('the watch hub', () => {
     await replica.stop();
   });
 
+  it('is honest about what the journal has lost, and about one that does not answer', async () => {
+    const cluster = new Cluster('journal');
+    for (const key of KEYS) cluster.write(key, 'node-1');
+    const replica = new Replica(cluster, 2);
+    const client = new Client(cluster, { filter: {} });
+    await client.connect(replica, 20);
+    client.take(20);
+    client.cut();
+    for (let version = 0; version < 9; version += 1) cluster.write('a/orders.0', `node-${version}`);
+    replica.hear(Number.POSITIVE_INFINITY);
+    const { writer } = cluster;
+    const failing = new Client(cluster, { filter: {}, resumeToken: client.token, onExpired: 'fail' });
+    // The leader is down: what the ring has forgotten is not written.
+    await failing.connect(replica, 20);
+    expect(failing.error?.code).toBe('tokenExpired');
+    writer!.hear(Number.POSITIVE_INFINITY);
+    writer!.journal.failure = new ShardError('unavailable', 'the store is gone');
+    await failing.connect(replica, 20);
+    expect(failing.error?.code).toBe('unavailable');
+    writer!.journal.failure = undefined;
+    writer!.journal.forget(5);
+    await failing.connect(replica, 20);
+    expect(failing.error?.code).toBe('tokenExpired');
+    await client.connect(replica, 20);
+    client.take(20);
+    expect(client.resets).toEqual(['expired']);
+    expect(client.state.size).toBe(3);
+    await replica.stop();
+  });
+
   it('tells one whose token is of a reconstructed stretch all that is known of it, and then what there is', async () => {
     const { cluster, replica, happen } = setUp();
     const other = new Replica(cluster, 100);

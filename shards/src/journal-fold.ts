@@ -196,15 +196,15 @@ export function transitionTime({ before, after }: Change): string | undefined {
   return newest && newest.version > (before?.status?.version ?? 0) ? newest.at : undefined;
 }
 
-/** The change that a hub tells of an entry. */
-export function changeOf(entry: JournalEntry): Change {
+/** The change that a hub tells of an entry. `record`: so that the same view may become the same record. */
+export function changeOf(entry: JournalEntry, record = recordOf): Change {
   const { position, ordinal, at, before, after, history, source, coalesced } = entry;
   return {
     position,
     ordinal,
     key: keyOf((after ?? before)!),
-    before: before && recordOf(before),
-    after: after && recordOf(after),
+    before: before && record(before),
+    after: after && record(after),
     history,
     at,
     source,

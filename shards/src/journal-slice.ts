@@ -2,14 +2,22 @@ import type { Mark } from './change.ts';
 import { ShardError } from './errors.ts';
 import type { JournalEntry, JournalHead, JournalSlice } from './journal.ts';
 import { compareVersions } from './records.ts';
-import { fingerprintOf, StateDigest } from './state-digest.ts';
+import type { ShardView } from './shard-view.ts';
+import { type Fingerprint, fingerprintOf, StateDigest } from './state-digest.ts';
 
 /** The marks after each of consecutive entries, from the one before them. */
 export function marksOf(from: Mark, entries: readonly JournalEntry[]): Mark[] {
   const digest = StateDigest.of(from.anchor);
+  // What was after one change is before the next of the same shard, mostly as the same object.
+  const prints = new Map<ShardView, Fingerprint>();
+  const printOf = (view: ShardView): Fingerprint => {
+    const known = prints.get(view) ?? fingerprintOf(view);
+    prints.set(view, known);
+    return known;
+  };
   return entries.map(({ position, ordinal, before, after }) => {
-    if (before) digest.remove(fingerprintOf(before));
-    if (after) digest.add(fingerprintOf(after));
+    if (before) digest.remove(printOf(before));
+    if (after) digest.add(printOf(after));
     return { position, ordinal, anchor: digest.toString() };
   });
 }
