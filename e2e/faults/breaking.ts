@@ -147,7 +147,7 @@ async function breakKubeLinks({ stage, random, note, until }: Breaking): Promise
 async function suspendNodes({ stage, random, note }: Breaking): Promise<void> {
   note('suspend nodes', 'begin');
   stage.fleets[1].pause();
-  await sleep(2_400 + random.below(900));
+  await sleep(3_400 + random.below(900));
   stage.fleets[1].resume();
   note('suspend nodes', 'end');
 }

@@ -11,7 +11,7 @@ const { values } = parseArgs({
     'control-plane': { type: 'string', default: 'embedded' },
     class: { type: 'string', multiple: true },
     only: { type: 'string' },
-    width: { type: 'string', default: '6' },
+    width: { type: 'string', default: '8' },
     patience: { type: 'string', default: '15' },
     out: { type: 'string' },
     keep: { type: 'boolean', default: false },

@@ -18,10 +18,10 @@ import { differences, passes } from './truth.ts';
 import { Watcher } from './watchers.ts';
 
 const SET = 'orders';
-const LEASE_SECONDS = 2;
+const LEASE_SECONDS = 3;
 const DRAIN_MS = 60;
-const OWNED_WITHIN_MS = 20_000;
-const QUIET_WITHIN_MS = 30_000;
+const OWNED_WITHIN_MS = 60_000;
+const QUIET_WITHIN_MS = 60_000;
 const QUIET_FOR_MS = 300;
 const POLL_MS = 20;
 /** The node whose way to kube-apiserver can be cut, and the one whose process is suspended. */

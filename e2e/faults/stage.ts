@@ -48,7 +48,8 @@ export interface ApiServer extends Server {
 }
 
 const FLEET_ACCOUNT = 'fleet';
-export const OPERATOR_LEASE_MS = 2_000;
+/** Short enough for several takeovers in a run, long enough for a busy machine. */
+export const OPERATOR_LEASE_MS = 4_000;
 
 /** A control plane with the whole product on it, where every part can be broken: two operators, two API servers, two fleets. */
 export class Stage {
@@ -64,6 +65,7 @@ export class Stage {
   readonly #listeners: Map<string, StageListener>;
   readonly #runs: Map<number, StageListener>;
   readonly #ward: Ward;
+  #nodeIdentity: Promise<string> | undefined;
 
   private constructor(parts: {
     plane: ControlPlane;
@@ -180,7 +182,10 @@ export class Stage {
 
   /** Path of a kubeconfig for a node; `kubeServer`: its way to kube-apiserver, when not the direct one. */
   nodeIdentity(kubeServer?: string): Promise<string> {
-    return this.product.identity(FLEET_ACCOUNT, { kubeServer });
+    if (kubeServer !== undefined) return this.product.identity(FLEET_ACCOUNT, { kubeServer });
+    // One file for all, written once: others read it at any time.
+    this.#nodeIdentity ??= this.product.identity(FLEET_ACCOUNT);
+    return this.#nodeIdentity;
   }
 
   /** The operator that holds the Lease. */

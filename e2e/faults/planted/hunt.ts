@@ -18,7 +18,7 @@ const RUNS = 3;
 const SEED = 5;
 /** Campaigns with one bug; what a seed does not show, the next may. */
 const ATTEMPTS = 2;
-const PATIENCE_SECONDS = 4;
+const PATIENCE_SECONDS = 8;
 
 /**
  * Plants one bug after another, each in processes of its own, and runs a small campaign. A bug counts as caught when a counter that
