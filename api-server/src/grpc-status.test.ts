@@ -39,6 +39,9 @@ describe('an error as a gRPC status', () => {
       { pointer: '/query/cursor', detail: 'damaged' },
       { pointer: '/header/accept', detail: 'odd' },
       { pointer: '/query/namespace', detail: 'no name' },
+      { pointer: '/body/changes/0/maxConcurrentMoves', detail: 'too many' },
+      { pointer: '/body/manifests/2/spec/loadBound', detail: 'below 1' },
+      { pointer: '/body', detail: 'no protobuf' },
     ];
     const details = { errors, allowed: ['a', 'b'], resume: { cursor: 'c', consistency: 'keyset' }, limit: 3 };
     const error = new ShardError('invalidArgument', 'wrong', details);
@@ -48,6 +51,9 @@ describe('an error as a gRPC status', () => {
       'page_token',
       '/header/accept',
       'filter.namespace',
+      'changes[0].max_concurrent_moves',
+      'manifests_json[2].spec.loadBound',
+      '/body',
     ]);
     expect(ErrorInfo.decode(found.ErrorInfo as Buffer).metadata).toEqual({
       allowed: 'a, b',
@@ -56,7 +62,7 @@ describe('an error as a gRPC status', () => {
       limit: '3',
     });
     const ofNodes = BadRequest.decode(detailsOf(error, 'nodes').BadRequest as Buffer);
-    expect(ofNodes.fieldViolations.at(-1)?.field).toBe('namespace');
+    expect(ofNodes.fieldViolations[3]?.field).toBe('namespace');
   });
 
   it('fits into the trailers that clients read, and can always be sent', () => {

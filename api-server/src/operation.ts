@@ -58,7 +58,7 @@ export interface AnsweringOperation<Params = unknown, Query = unknown> extends D
 }
 
 /** What else there is to know of a request. */
-export interface Asked {
+interface Asked {
   /** As the operation's schema gives it. */
   body: unknown;
   /** The refusal when the caller does not have this scope on the same target; rejects when nobody can say. */

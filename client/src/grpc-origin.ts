@@ -189,7 +189,8 @@ export class GrpcOrigin {
   }
 
   async explain(request: ExplainRequest, options: GrpcCallOptions): Promise<ShardExplanation> {
-    const message = { minVersion: '', maxItems: 0, ...request };
+    const { namespace, name, minVersion = '', maxItems = 0 } = request;
+    const message = { namespace, name, minVersion, maxItems };
     return explanationView(
       await this.#call<ExplainResponse>(options, (metadata, deadline, done) =>
         this.#client.explain(message, metadata, deadline, done),

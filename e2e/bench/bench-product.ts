@@ -1,7 +1,7 @@
 import { readFile } from 'node:fs/promises';
 import type { KubeClient } from '@meshkit/crds/kube-client';
 import { kubeFromString } from '@meshkit/crds/kube-config';
-import { SHARD_ASSIGNMENTS } from '@meshkit/crds/resource';
+import { MESH_NODES, SHARD_ASSIGNMENTS, SHARD_SETS } from '@meshkit/crds/resource';
 import { OnExpired, WatchFrom, WatchRequest } from '@meshkit/proto/v1/watch';
 import { API_VERSION, assignmentName, SHARD_SET_LABEL, type ShardAssignment } from '@meshkit/shards/records';
 import { parse } from 'yaml';
@@ -111,6 +111,34 @@ export class BenchProduct {
     );
     await this.#served(namespace, count);
     return states;
+  }
+
+  /** The ShardSet of `count` shards and its nodes, ready, in three zones; the namespace must exist. */
+  async mesh(namespace: string, count: number): Promise<void> {
+    const { kube } = this.product;
+    await kube.create(SHARD_SETS, {
+      apiVersion: API_VERSION,
+      kind: 'ShardSet',
+      metadata: { namespace, name: BENCH_SET },
+      spec: { shards: { count } },
+    });
+    const lastTransitionTime = new Date().toISOString();
+    const ready = {
+      type: 'Ready',
+      status: 'True',
+      reason: 'Always',
+      message: '',
+      lastTransitionTime,
+    } as const;
+    for (const [at, name] of NODES.entries()) {
+      const created = await kube.create(MESH_NODES, {
+        apiVersion: API_VERSION,
+        kind: 'MeshNode',
+        metadata: { namespace, name },
+        spec: { liveness: 'Always', zone: `zone-${at % 3}` },
+      });
+      await this.#operator.updateStatus(MESH_NODES, { ...created, status: { conditions: [ready] } });
+    }
   }
 
   /**

@@ -37,8 +37,10 @@ export function shardIds(spec: ShardSetSpec): string[] {
       field: 'spec.shards',
     });
   }
-  const named = ids ?? Array.from({ length: count ?? 0 }, (_, index) => countedShardId(index));
-  return [...new Set(named)].sort();
+  if (ids) return [...new Set(ids)].sort();
+  const counted = Array.from({ length: count ?? 0 }, (_, index) => countedShardId(index));
+  // Only where some have more digits than others are they not in order already.
+  return counted.length > 10_000 ? counted.sort() : counted;
 }
 
 /** Four digits at least and never re-padded, so that growing a set beyond 10,000 renames no shard. */

@@ -21,6 +21,8 @@ export interface Proposal {
   sets: ShardSet[];
   shards: readonly ShardAssignment[];
   nodes: readonly NodeState[];
+  /** Perhaps: something was said of nodes. */
+  nodesDiffer: boolean;
   /** `namespace/name` of sets that exist in the manifests only. */
   added: ReadonlySet<string>;
   /** Of sets whose own spec, or that of one of their shards, differs. */
@@ -49,14 +51,18 @@ export function keyOf({ metadata: { namespace, name } }: KubeObject): string {
 class Proposing {
   readonly #request: SimulationRequest;
   readonly #sets: Map<string, ShardSet>;
-  readonly #shards: Map<string, ShardAssignment>;
+  readonly #shards: readonly ShardAssignment[];
+  /** Of the manifests, by `namespace/name`. */
+  readonly #applying = new Map<string, ShardAssignment>();
+  #known: ReadonlyMap<string, ShardAssignment> | undefined;
   readonly #nodes: Map<string, NodeState>;
-  /** `namespace/name` of nodes that own shards of the sets. */
-  readonly #owners: ReadonlySet<string>;
+  /** `namespace/name` of nodes that own shards of the sets; worked out when somebody asks. */
+  #owners: ReadonlySet<string> | undefined;
   readonly #applied = new Set<string>();
   readonly #added = new Set<string>();
   readonly #changed = new Set<string>();
   readonly #warnings: string[] = [];
+  #nodesDiffer = false;
 
   constructor(state: MeshState, request: SimulationRequest) {
     const { namespace, shardSet } = request;
@@ -66,9 +72,8 @@ class Proposing {
     const here = (object: KubeObject) => namespace === undefined || object.metadata.namespace === namespace;
     this.#request = request;
     this.#sets = new Map(state.sets.filter(here).map((set) => [keyOf(set), set]));
-    this.#shards = new Map(state.shards.filter(here).map((shard) => [keyOf(shard), shard]));
+    this.#shards = namespace === undefined ? state.shards : state.shards.filter(here);
     this.#nodes = new Map(state.nodes.map((known) => [keyOf(known.node), known]));
-    this.#owners = ownersOf(this.#shards.values(), this.#sets);
   }
 
   apply(manifest: SimulatedManifest, pointer: string): void {
@@ -87,6 +92,7 @@ class Proposing {
       if (!seen) this.#warnings.push(`MeshNode ${key} is new: it is counted as ready`);
       const node = merged(seen?.node, manifest, namespace) as MeshNode;
       this.#nodes.set(key, { ...(seen ?? { ready: true }), node });
+      this.#nodesDiffer = true;
       return;
     }
     if (this.#request.namespace !== undefined && namespace !== this.#request.namespace) {
@@ -101,15 +107,17 @@ class Proposing {
       if (!known) this.#added.add(key);
       else if (!semanticallyEqual(known.spec, set.spec)) this.#changed.add(key);
     } else {
-      const known = this.#shards.get(key);
+      this.#known ??= new Map(this.#shards.map((shard) => [keyOf(shard), shard]));
+      const known = this.#known.get(key);
       const shard = merged(known, manifest, namespace) as ShardAssignment;
-      this.#shards.set(key, shard);
+      this.#applying.set(key, shard);
       if (!known || !semanticallyEqual(known.spec, shard.spec))
         this.#changed.add(`${namespace}/${shard.spec.shardSet}`);
     }
   }
 
   change(change: SimulatedChange, pointer: string): void {
+    if ('node' in change) this.#nodesDiffer = true;
     switch (change.type) {
       case 'add':
         this.#add(change, pointer);
@@ -152,8 +160,9 @@ class Proposing {
     this.#warnOfIdleManifests(sets);
     return {
       sets,
-      shards: [...this.#shards.values()],
+      shards: this.#shardsAfter(),
       nodes: [...this.#nodes.values()],
+      nodesDiffer: this.#nodesDiffer,
       added: this.#added,
       changed: this.#changed,
       warnings: this.#warnings,
@@ -171,14 +180,19 @@ class Proposing {
         );
       }
     }
-    for (const shard of this.#shards.values()) {
+    for (const shard of this.#applying.values()) {
       const set = `${shard.metadata.namespace}/${shard.spec.shardSet}`;
-      if (this.#applied.has(`ShardAssignment ${keyOf(shard)}`) && !named.has(set)) {
+      if (!named.has(set)) {
         this.#warnings.push(
           `ShardAssignment ${keyOf(shard)}: there is no ShardSet ${set}, so nobody will own it`,
         );
       }
     }
+  }
+
+  #shardsAfter(): readonly ShardAssignment[] {
+    if (this.#applying.size === 0) return this.#shards;
+    return [...new Map([...(this.#known ?? []), ...this.#applying]).values()];
   }
 
   #add(change: Extract<SimulatedChange, { type: 'add' }>, pointer: string): void {
@@ -248,7 +262,9 @@ class Proposing {
   /** Whoever may look at a namespace only sees those nodes of shared pools that serve it, or own shards of it. */
   #isVisible(node: MeshNode): boolean {
     const { namespace } = this.#request;
-    return namespace === undefined || serves(node, namespace) || this.#owners.has(keyOf(node));
+    if (namespace === undefined || serves(node, namespace)) return true;
+    this.#owners ??= ownersOf(this.#shards, this.#sets);
+    return this.#owners.has(keyOf(node));
   }
 
   #revise(shardSet: string | undefined, pointer: string, spec: (set: ShardSet) => ShardSet['spec']): void {

@@ -23,6 +23,8 @@ export interface SetSimulation {
   /** Absent for a set that does not exist yet. */
   before?: Stage;
   after: Stage;
+  /** Nothing differs between the two. */
+  same: boolean;
   change: SimulatedSet['change'];
   planWith: (input: PlacementInput) => Plan;
 }
@@ -51,7 +53,7 @@ export function simulateSet(simulation: SetSimulation): SimulatedSet | { skipped
     .map(({ id }) => id)
     .sort();
   const unplaceable = unplaceableOf(plan, known, outlook);
-  const earlier = earlierOf(simulation);
+  const earlier = simulation.same ? { outlook, plan } : earlierOf(simulation);
   const now = afterMoves(outlook, plan);
   const then = earlier ? beforeMoves(earlier.outlook, earlier.plan) : undefined;
   const shown = shownNodes(then ? [then, now] : [now]);
@@ -135,15 +137,14 @@ function unplaceableOf(
 }
 
 function matrixOf(moves: readonly SimulatedMove[]): SimulatedSet['matrix'] {
-  const flows = new Map<string, { from: string; to: string; shards: number }>();
+  const flows = new Map<string, Map<string, number>>();
   for (const { from = '', to } of moves) {
-    const key = `${from}>${to}`;
-    const flow = flows.get(key);
-    if (flow) flow.shards += 1;
-    else flows.set(key, { from, to, shards: 1 });
+    const row = flows.get(from) ?? new Map<string, number>();
+    flows.set(from, row.set(to, (row.get(to) ?? 0) + 1));
   }
-  const place = ({ from, to }: { from: string; to: string }) => `${from}>${to}`;
-  return [...flows.values()].sort((a, b) => b.shards - a.shards || (place(a) < place(b) ? -1 : 1));
+  const cells = [...flows].flatMap(([from, row]) => [...row].map(([to, shards]) => ({ from, to, shards })));
+  const order = (a: string, b: string) => (a < b ? -1 : a > b ? 1 : 0);
+  return cells.sort((a, b) => b.shards - a.shards || order(a.from, b.from) || order(a.to, b.to));
 }
 
 function warningsOf(outlook: Outlook, moves: readonly SimulatedMove[], freeze: string): string[] {

@@ -237,15 +237,17 @@ export function simulate(
   const warnings = [...proposal.warnings];
   const before = new Map(state.sets.map((set) => [keyOf(set), set]));
   const shardsBefore = bySet(state.shards);
-  const shardsAfter = bySet(proposal.shards);
+  const shardsAfter = proposal.shards === state.shards ? shardsBefore : bySet(proposal.shards);
   const sets: SimulatedSet[] = [];
   for (const set of proposal.sets) {
     const key = keyOf(set);
     const known = before.get(key);
+    const change = changeOf(key, proposal);
     const simulated = simulateSet({
       before: known && { set: known, shards: shardsBefore.get(key) ?? [], nodes: state.nodes },
       after: { set, shards: shardsAfter.get(key) ?? [], nodes: proposal.nodes },
-      change: changeOf(key, proposal),
+      same: change === 'none' && !proposal.nodesDiffer,
+      change,
       planWith,
     });
     if ('skipped' in simulated) warnings.push(simulated.skipped);
