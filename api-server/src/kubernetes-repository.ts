@@ -84,7 +84,9 @@ export class KubernetesRepository implements ShardRepository {
   readonly #waiters = new Set<Waiter>();
   /** The journal's name for history when the timeline began anew last, and how often it had by then. */
   #nonceAtStart = '';
-  #restarts = 0;
+  #restarts = -1;
+  /** Ends the present following of shards: the next one begins with a list. */
+  #again = new AbortController();
   /** Uid of the namespace kube-system. */
   #cluster = '';
   #connection: Omit<Following, 'synced'> = { connected: false };
@@ -227,29 +229,37 @@ export class KubernetesRepository implements ShardRepository {
   }
 
   async #follow(signal: AbortSignal): Promise<void> {
-    const onState = ({ connected, error }: { connected: boolean; error?: Error }) => {
-      this.#connection = { connected, lastError: error?.message };
-    };
     const past = new JournalPast(this.#journal, this.#timeline, this.#options);
     try {
       // Before the list, so that the list is the newer of the two.
       await past.begin(signal);
-      const events = reflect({ ...this.#options, resource: SHARD_ASSIGNMENTS, signal, onState });
-      for await (const event of events) {
-        if (signal.aborted) break;
-        // A list may be of another cluster than the one before, behind the same address.
-        const cluster = event.type === 'REPLACED' ? await this.#readCluster(signal) : this.#cluster;
-        if (cluster === undefined) break;
-        const anew = cluster !== this.#cluster;
-        this.#cluster = cluster;
-        if (event.type === 'REPLACED') await past.reach(event.items, event.resourceVersion, signal);
-        this.#timeline.apply(event, anew);
-        if (event.type === 'REPLACED') this.#nameHistory();
-        for (const { position, reached } of this.#waiters) if (this.#hasReached(position)) reached();
-        this.#hub.changed();
+      while (!signal.aborted) {
+        this.#again = new AbortController();
+        await this.#followFrom(past, AbortSignal.any([signal, this.#again.signal]));
       }
     } finally {
       this.#connection = { ...this.#connection, connected: false };
+    }
+  }
+
+  /** A list, and what comes after it. */
+  async #followFrom(past: JournalPast, signal: AbortSignal): Promise<void> {
+    const onState = ({ connected, error }: { connected: boolean; error?: Error }) => {
+      this.#connection = { connected, lastError: error?.message };
+    };
+    const events = reflect({ ...this.#options, resource: SHARD_ASSIGNMENTS, signal, onState });
+    for await (const event of events) {
+      if (signal.aborted) break;
+      // A list may be of another cluster than the one before, behind the same address.
+      const cluster = event.type === 'REPLACED' ? await this.#readCluster(signal) : this.#cluster;
+      if (cluster === undefined) break;
+      const anew = this.#cluster !== '' && cluster !== this.#cluster;
+      this.#cluster = cluster;
+      if (event.type === 'REPLACED') await past.reach(event.items, event.resourceVersion, signal);
+      this.#timeline.apply(event, anew);
+      if (event.type === 'REPLACED') this.#nameHistory();
+      for (const { position, reached } of this.#waiters) if (this.#hasReached(position)) reached();
+      this.#hub.changed();
     }
   }
 
@@ -270,6 +280,10 @@ export class KubernetesRepository implements ShardRepository {
     if (this.#timeline.branch !== '') this.#nonceAtStart = head.nonce;
     this.#timeline.beginLineage();
     this.#hub.changed();
+    // A watch does not notice a restore when versions have been given out a second time meanwhile: lists do.
+    this.#again.abort();
+    void this.#nodes.relist();
+    void this.#sets.relist();
   }
 
   /** The journal may have named a new history before the list came that shows it. */

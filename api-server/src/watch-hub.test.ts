@@ -2,7 +2,8 @@ import { ShardError } from '@meshkit/shards/errors';
 import type { ShardFilter } from '@meshkit/shards/repository';
 import type { WatchCaller, WatchMessage, WatchSink } from '@meshkit/shards/watch';
 import { describe, expect, it } from 'vitest';
-import { Client, Cluster, Replica, settle, testEncoding } from '../test/watch-model.ts';
+import { Client, testEncoding } from '../test/watch-client.ts';
+import { Cluster, Replica, settle } from '../test/watch-model.ts';
 
 const KEYS = ['a/orders.0', 'a/orders.1', 'b/orders.0'];
 
@@ -199,6 +200,140 @@ describe('the watch hub', () => {
     expect(client.resets).toEqual(['expired']);
     expect(client.state.size).toBe(3);
     await replica.stop();
+  });
+
+  it('answers a token from before the ring with what differs from what the watcher has', async () => {
+    const { cluster, replica, happen } = setUp(2);
+    const client = new Client(cluster, { filter: {} });
+    await client.connect(replica, 20);
+    client.take(20);
+    client.cut();
+    cluster.write('a/orders.0', 'node-2');
+    cluster.remove('a/orders.1');
+    cluster.write('a/orders.2', 'node-3');
+    for (const owner of ['node-4', 'node-5', 'node-6']) cluster.write('a/orders.2', owner);
+    await happen();
+    const known = new Map([
+      ['a/orders.0', { uid: 'uid-1', generation: 1, version: 1 }],
+      ['a/orders.1', { uid: 'uid-2', generation: 1, version: 1 }],
+      ['b/orders.0', { uid: 'uid-3', generation: 1, version: 1 }],
+    ]);
+    const sink = new Keeper();
+    const { token: resumeToken } = client;
+    await replica.hub.watch({ filter: {}, resumeToken, onExpired: 'diff', known }, sink, anybody);
+    await settle();
+    expect(sink.types()).toEqual(['reset', 'snapshot-begin', 'DELETED', 'MODIFIED', 'ADDED', 'snapshot-end']);
+    expect(sink.messages.slice(0, 5)).toMatchObject([
+      { reason: 'expired' },
+      { delta: true, reason: 'expired' },
+      { previous: { metadata: { namespace: 'a', name: 'orders.1', uid: 'uid-2' } } },
+      { current: { metadata: { name: 'orders.0' }, status: { owner: 'node-2' } } },
+      { current: { metadata: { name: 'orders.2' }, status: { owner: 'node-6' } } },
+    ]);
+    // A cut inside begins the block again.
+    const again = new Keeper();
+    const inside = sink.messages[3]!.token;
+    await replica.hub.watch({ filter: {}, resumeToken: inside, onExpired: 'diff', known }, again, anybody);
+    expect(again.types()[0]).toBe('snapshot-begin');
+    await replica.stop();
+  });
+
+  it('goes on from the journal where the ring ends, and reads it once for all', async () => {
+    const cluster = new Cluster('journal');
+    for (const key of KEYS) cluster.write(key, 'node-1');
+    const replica = new Replica(cluster, 2);
+    const client = new Client(cluster, { filter: {} });
+    await client.connect(replica, 20);
+    client.take(20);
+    client.cut();
+    for (let version = 0; version < 40; version += 1) cluster.write(KEYS[version % 3]!, `node-${version}`);
+    replica.hear(Number.POSITIVE_INFINITY);
+    cluster.writer!.hear(Number.POSITIVE_INFINITY);
+    const { token: resumeToken } = client;
+    let reads = 0;
+    const { journal } = cluster.writer!;
+    const read = journal.read.bind(journal);
+    journal.read = (after, signal) => {
+      reads += 1;
+      return read(after, signal);
+    };
+    const clients = Array.from({ length: 3 }, () => new Client(cluster, { filter: {}, resumeToken }));
+    await Promise.all(clients.map((one) => one.connect(replica, 4)));
+    for (let round = 0; round < 60; round += 1) {
+      for (const one of clients) one.take(4);
+      await settle(4);
+    }
+    for (const one of clients) {
+      expect(one.resets).toEqual([]);
+      expect(one.heard.filter(({ type }) => type === 'shard')).toHaveLength(40);
+    }
+    // A change is a slice of this journal.
+    expect(reads).toBeLessThanOrEqual(41);
+    await replica.stop();
+  });
+
+  it('is honest about what the journal has lost, and about one that does not answer', async () => {
+    const cluster = new Cluster('journal');
+    for (const key of KEYS) cluster.write(key, 'node-1');
+    const replica = new Replica(cluster, 2);
+    const client = new Client(cluster, { filter: {} });
+    await client.connect(replica, 20);
+    client.take(20);
+    client.cut();
+    for (let version = 0; version < 9; version += 1) cluster.write('a/orders.0', `node-${version}`);
+    replica.hear(Number.POSITIVE_INFINITY);
+    const { writer } = cluster;
+    const failing = new Client(cluster, { filter: {}, resumeToken: client.token, onExpired: 'fail' });
+    // The leader is down: what the ring has forgotten is not written.
+    await failing.connect(replica, 20);
+    expect(failing.error?.code).toBe('tokenExpired');
+    writer!.hear(Number.POSITIVE_INFINITY);
+    writer!.journal.failure = new ShardError('unavailable', 'the store is gone');
+    await failing.connect(replica, 20);
+    expect(failing.error?.code).toBe('unavailable');
+    writer!.journal.failure = undefined;
+    writer!.journal.forget(5);
+    await failing.connect(replica, 20);
+    expect(failing.error?.code).toBe('tokenExpired');
+    await client.connect(replica, 20);
+    client.take(20);
+    expect(client.resets).toEqual(['expired']);
+    expect(client.state.size).toBe(3);
+    await replica.stop();
+  });
+
+  it('tells one whose token is of a reconstructed stretch all that is known of it, and then what there is', async () => {
+    const { cluster, replica, happen } = setUp();
+    const other = new Replica(cluster, 100);
+    cluster.write('a/orders.7', 'node-1');
+    other.hear(1);
+    const client = new Client(cluster, { filter: {} });
+    await client.connect(other, 20);
+    client.take(20);
+    client.cut();
+    expect(client.state.size).toBe(4);
+    cluster.remove('a/orders.7');
+    cluster.write('a/orders.0', 'node-2');
+    // It never heard of the seventh, and of the rest only afterwards.
+    replica.relist();
+    await happen();
+    await client.connect(replica, 20);
+    client.take(20);
+    await settle();
+    client.take(20);
+    expect(client.resets).toEqual([]);
+    expect(client.heard.slice(-7).map((message) => message.type)).toEqual([
+      'bookmark',
+      'shard',
+      'snapshot-begin',
+      'shard',
+      'shard',
+      'shard',
+      'snapshot-end',
+    ]);
+    expect([...client.state.keys()].sort()).toEqual([...KEYS].sort());
+    await replica.stop();
+    await other.stop();
   });
 
   it('takes a token of the future for one of another history', async () => {

@@ -187,4 +187,48 @@ describe('ShardTracker', () => {
       { numRuns: 300 },
     );
   });
+
+  it('tells nothing twice of a stretch that is told again', () => {
+    const tracker = new ShardTracker();
+    const heard: string[] = [];
+    const hear = (...messages: WatchMessage[]) => {
+      for (const one of messages) heard.push(...told(tracker.apply(one)));
+    };
+    const again = (one: ShardMessage): ShardMessage => ({ ...one, source: 'reconcile' });
+    hear(...snapshot(10, shard('a', 1), shard('b', 1), shard('c', 1)));
+    heard.length = 0;
+    hear(
+      message('MODIFIED', 11, shard('a', 2), shard('a', 1)),
+      message('DELETED', 12, undefined, shard('b', 1)),
+      { ...message('DELETED', 13, shard('c', 3), shard('c', 2)), cause: 'filter' },
+    );
+    expect(heard).toEqual(['MODIFIED a@2', 'DELETED b@1', 'DELETED c@3 filter']);
+    heard.length = 0;
+    // Another server goes back to 10, because it does not know what was at 12.
+    hear(
+      again(message('MODIFIED', 12, shard('a', 2, { ownerEndpoint: 'unknown' }), shard('a', 1))),
+      again(message('MODIFIED', 12, shard('b', 2), shard('b', 1))),
+      again(message('DELETED', 13, undefined, shard('b', 2))),
+      again(message('MODIFIED', 13, shard('c', 2), shard('c', 1))),
+      again({ ...message('DELETED', 13, shard('c', 3), shard('c', 2)), cause: 'filter' }),
+      message('MODIFIED', 14, shard('a', 3), shard('a', 2)),
+      message('ADDED', 15, shard('c', 4)),
+    );
+    expect(heard).toEqual(['MODIFIED a@3', 'ADDED c@4']);
+  });
+
+  it('keeps what a delta does not list', () => {
+    const tracker = new ShardTracker();
+    for (const one of snapshot(10, shard('a', 1), shard('b', 1), shard('c', 1))) tracker.apply(one);
+    const events = [
+      { type: 'reset' as const, reason: 'expired', token: 's' },
+      { ...begin(20), delta: true } as WatchMessage,
+      message('DELETED', 20, undefined, shard('b', 1)),
+      message('MODIFIED', 20, shard('a', 4)),
+      message('ADDED', 20, shard('d', 1)),
+      end(20),
+    ].flatMap((one) => tracker.apply(one));
+    expect(told(events)).toEqual(['RESET', 'DELETED b@1', 'MODIFIED a@4', 'ADDED d@1', 'SYNCED']);
+    expect([...tracker.known()].map(({ name }) => name)).toEqual(['a', 'c', 'd']);
+  });
 });

@@ -130,6 +130,25 @@ describe('copy', () => {
     expect(informer.state.connected).toBe(false);
   });
 
+  test('lists again on request, and then believes the list whatever its versions say', async () => {
+    const { server, informer, told, settle, finish } = start([node('a', '3'), node('b', '4')]);
+    await informer.synced();
+    await settle();
+    told.length = 0;
+    // A restored server has given versions out a second time; the watch alone would not notice.
+    server.items = [node('a', '3', { zone: 'z9' })];
+    server.version = '12';
+    const relisted = informer.relist();
+    await settle();
+    await relisted;
+    expect(told).toEqual(['MODIFIED fleet/a 3->3', 'DELETED fleet/b 4->4']);
+    expect(informer.get('fleet/a')?.spec.zone).toBe('z9');
+    expect(informer.state).toMatchObject({ connected: true, resourceVersion: '12' });
+    const last = informer.relist();
+    await finish();
+    await last;
+  });
+
   test('indexes follow changes and deletions', async () => {
     const { informer, send, settle, finish } = start([node('a', '3'), node('b', '4')]);
     await settle();

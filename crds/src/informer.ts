@@ -72,6 +72,10 @@ export class Informer<T extends KubeObject> {
   /** Own deletions since then, whose DELETED event has not come yet, by key. */
   readonly #tombstones = new Map<string, T>();
   readonly #firstList = Promise.withResolvers<void>();
+  /** Ends the present following, and begins again with a list. */
+  #again = new AbortController();
+  /** A list was asked for because history is another one: versions say nothing about what is newer. */
+  #relisting: PromiseWithResolvers<void> | undefined;
   #state: InformerState = { synced: false, connected: false, handlerErrors: 0 };
 
   constructor(options: InformerOptions<T>) {
@@ -87,26 +91,44 @@ export class Informer<T extends KubeObject> {
 
   /** Follows the server until aborted; resolves then, and tells nothing afterwards. Run it once. */
   async run(signal: AbortSignal): Promise<void> {
-    const { indexes: _, ...selection } = this.#options;
     try {
-      for await (const event of reflect({
-        ...selection,
-        signal,
-        onState: (state) => this.#connection(state),
-        // Own writes that the server has not heard of, or deletions that it never told: a restore took them back.
-        doubts: (newest) => compareVersions(this.#newestWrite, newest) > 0 || this.#tombstones.size > 0,
-        onList: () => {
-          this.#newestWrite = '';
-          this.#written.clear();
-          this.#tombstones.clear();
-        },
-      })) {
-        if (signal.aborted) break;
-        this.#apply(event);
+      while (!signal.aborted) {
+        this.#again = new AbortController();
+        await this.#follow(AbortSignal.any([signal, this.#again.signal]));
       }
     } finally {
       this.#state = { ...this.#state, connected: false };
       this.#firstList.reject(signal.reason ?? new Error('the informer ended'));
+      this.#relisting?.resolve();
+    }
+  }
+
+  /**
+   * Lists again although the watch may work: for whoever learns that etcd was restored, which a watch from a version that
+   * was given out a second time does not notice. Resolves when the list has been applied, or the informer ends.
+   */
+  relist(): Promise<void> {
+    this.#relisting ??= Promise.withResolvers();
+    this.#again.abort();
+    return this.#relisting.promise;
+  }
+
+  async #follow(signal: AbortSignal): Promise<void> {
+    const { indexes: _, ...selection } = this.#options;
+    for await (const event of reflect({
+      ...selection,
+      signal,
+      onState: (state) => this.#connection(state),
+      // Own writes that the server has not heard of, or deletions that it never told: a restore took them back.
+      doubts: (newest) => compareVersions(this.#newestWrite, newest) > 0 || this.#tombstones.size > 0,
+      onList: () => {
+        this.#newestWrite = '';
+        this.#written.clear();
+        this.#tombstones.clear();
+      },
+    })) {
+      if (signal.aborted) break;
+      this.#apply(event);
     }
   }
 
@@ -183,14 +205,18 @@ export class Informer<T extends KubeObject> {
     const synced = this.#state.synced || event.type === 'REPLACED';
     this.#state = { ...this.#state, resourceVersion, synced };
     this.#tell();
-    if (event.type === 'REPLACED') this.#firstList.resolve();
+    if (event.type !== 'REPLACED') return;
+    this.#firstList.resolve();
+    this.#relisting?.resolve();
+    this.#relisting = undefined;
   }
 
   /** The list is the truth, but for own writes that were made after it was asked for and are newer. */
   #replace(items: readonly T[], resourceVersion: string): void {
     const listed = new Set<string>();
     // After a restore of etcd the same version may be given to another state.
-    const restored = compareVersions(resourceVersion, this.#state.resourceVersion ?? '') < 0;
+    const isOlder = compareVersions(resourceVersion, this.#state.resourceVersion ?? '') < 0;
+    const restored = isOlder || this.#relisting !== undefined;
     for (const item of items) {
       const key = objectKey(item);
       listed.add(key);

@@ -56,7 +56,7 @@ export interface TakeOver {
   highestEpoch: number;
 }
 
-/** Checkpoints are made after this many entries, or twice the number of shards if that is more. */
+/** Checkpoints are made after this many entries, or twice what the checkpoint holds if that is more. */
 const CHECKPOINT_AFTER = 5_000;
 const REMEMBERED = 16;
 /** Merges of one round of maintenance: more wait for the next. */
@@ -115,14 +115,15 @@ export class JournalStore {
       fold = await readState(options.client, head, chain, read, signal);
     } catch (error) {
       if (!isDamage(error) && statusOf(error) !== 404) throw error;
-      options.onDamage?.();
       options.log.error({ err: error, journal: options.name }, 'the journal is damaged, it begins anew');
     }
     const isForeign = head.spec.cluster !== options.cluster;
     const placeholder = fold ?? JournalFold.listed([], '0');
     const store = new JournalStore(options, head, placeholder, renews || isForeign);
-    if (!fold || isForeign) await store.restart(ask.list, signal);
-    else {
+    if (!fold || isForeign) {
+      await store.restart(ask.list, signal);
+      if (!fold) options.onDamage?.();
+    } else {
       store.#segments = [...chain.segments];
       const since = head.spec.checkpoint.last?.sequence ?? 0;
       store.#sinceCheckpoint = store.#segments.reduce(
@@ -333,7 +334,7 @@ export class JournalStore {
   }
 
   #checkpointIsDue(): boolean {
-    return this.#sinceCheckpoint >= Math.max(CHECKPOINT_AFTER, 2 * this.#fold.size);
+    return this.#sinceCheckpoint >= Math.max(CHECKPOINT_AFTER, 2 * this.#fold.weight);
   }
 
   async #checkpoint(signal: AbortSignal): Promise<CheckpointReference> {
@@ -384,13 +385,13 @@ export class JournalStore {
   /** To the beginning of what is left, which the checkpoint must not be older than. */
   async #raiseFloor(signal: AbortSignal): Promise<void> {
     const { spec } = this.#head;
-    this.#options.onDamage?.();
     const oldest = this.#segments[0];
     const floor: StoredMark = oldest ? { ...oldest.from, at: spec.mark.at } : spec.mark;
     const isHeld = compareVersions(spec.checkpoint.mark.position, floor.position) >= 0;
     const checkpoint = isHeld ? spec.checkpoint : await this.#checkpoint(signal);
     await this.#swap({ ...spec, floor, checkpoint, ...totals(this.#segments) }, signal);
     this.#took(checkpoint, spec.checkpoint);
+    this.#options.onDamage?.();
   }
 
   /** Creates an object that may have been created by an earlier try whose answer was lost. */

@@ -76,7 +76,7 @@ function telling(events: WatchEvent<KubeObject>[], end: 'silent' | 'closed' | Er
   };
 }
 
-function start(server: ScriptedServer, random = () => 0) {
+function start(server: ScriptedServer, random = () => 0, since?: string) {
   const clock = new ManualClock();
   const stop = new AbortController();
   const events: ReflectorEvent<KubeObject>[] = [];
@@ -89,6 +89,7 @@ function start(server: ScriptedServer, random = () => 0) {
       random,
       log: silentLog,
       signal: stop.signal,
+      since,
       onState: (state) => states.push(state),
     }))
       events.push(event);
@@ -131,6 +132,30 @@ describe('in order', () => {
     });
     expect(run.brief().slice(1)).toEqual(['ADDED c 11', 'MODIFIED a 12', 'DELETED b 13']);
     expect(run.states).toEqual([{ connected: true }]);
+    await finish(run);
+  });
+
+  test('from a version that the consumer knows: no list', async () => {
+    const server = new ScriptedServer();
+    server.watches.push(telling([{ type: 'ADDED', object: node('c', '8') }]));
+    const run = start(server, undefined, '7');
+    await run.clock.advance(0);
+    expect(server.asked).toEqual(['watch 7']);
+    expect(run.brief()).toEqual(['ADDED c 8']);
+    await finish(run);
+  });
+
+  test.each([
+    ['the server has forgotten', telling([], refused(410)), '1000000'],
+    ['the server never reached', telling([]), '6'],
+  ])('from a version that %s: a list', async (_, watch, newest) => {
+    const server = new ScriptedServer();
+    server.newest = newest;
+    server.watches.push(watch);
+    server.lists.push(listed('10', node('a', '3')));
+    const run = start(server, undefined, '7');
+    await run.clock.advance(0);
+    expect(run.brief()).toEqual(['REPLACED 10']);
     await finish(run);
   });
 

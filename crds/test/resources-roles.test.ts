@@ -54,6 +54,7 @@ const each = (verbs: string[], resources = KINDS) =>
 const LOOK = each(['get', 'list', 'watch']);
 const WRITE = each(['create', 'update', 'patch', 'delete', 'deletecollection']);
 const STATUS = KINDS.map((kind) => `update ${kind}/status`);
+const JOURNAL = ['shardjournalheads', 'shardjournalsegments'];
 const scope = (...verbs: string[]) => each(verbs, ['shardassignments']);
 
 /** Kubernetes' own roles, which carry ours by aggregation. */
@@ -83,6 +84,8 @@ describe('people, in the namespace of their RoleBinding', () => {
   ])('%s', async (role, can, cannot) => {
     await expectRights(`user-of-${role}`, plane.namespace, can, cannot);
     await expectRights(`user-of-${role}`, 'default', [], can);
+    // The history of all namespaces is for nobody's eyes but the API server's, which asks for scopes.
+    await expectRights(`user-of-${role}`, '', [], each(['get', 'list', 'watch', 'create'], JOURNAL));
   });
 
   // The embedded plane has no view, edit and admin.
@@ -136,6 +139,8 @@ describe('programs', () => {
         'update leases.coordination.k8s.io',
       ],
     );
+    const write = each(['get', 'list', 'watch', 'create', 'update', 'delete'], JOURNAL);
+    await expectRights(OPERATOR, '', write, each(['patch', 'deletecollection'], JOURNAL));
     const lead = each(['get', 'create', 'update'], ['leases.coordination.k8s.io']);
     await expectRights(OPERATOR, SYSTEM_NAMESPACE, lead, ['delete leases.coordination.k8s.io']);
   });
@@ -146,12 +151,14 @@ describe('programs', () => {
       '',
       [
         ...LOOK,
+        ...each(['get', 'list', 'watch'], JOURNAL),
         'create tokenreviews.authentication.k8s.io',
         'create subjectaccessreviews.authorization.k8s.io',
       ],
       [
         ...WRITE,
         ...STATUS,
+        ...each(['create', 'update', 'delete'], JOURNAL),
         ...scope('read', 'observe', 'operate', 'release'),
         'list leases.coordination.k8s.io',
       ],

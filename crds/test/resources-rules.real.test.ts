@@ -1,4 +1,5 @@
 import { CRDS, type StructuralSchema } from '@meshkit/crds/crd';
+import { headObject, SHARD_JOURNAL_HEADS, SHARD_JOURNAL_SEGMENTS } from '@meshkit/crds/journal-objects';
 import type { KubeClient } from '@meshkit/crds/kube-client';
 import { MESH_NODES, SHARD_ASSIGNMENTS, SHARD_SETS } from '@meshkit/crds/resource';
 import {
@@ -307,6 +308,50 @@ describe('ShardAssignment status', () => {
     });
     expect(written).toMatchObject({ spec: { capacity: 2 }, status, metadata: { generation: 2 } });
     expect(written.metadata.labels).toBeUndefined();
+  });
+});
+
+describe('the journal', () => {
+  const name = `rules-${Math.random().toString(36).slice(2, 10)}`;
+  const mark = { position: '1', ordinal: 0, anchor: '0', at: '2026-11-23T12:00:00Z' };
+
+  test('a segment is never changed', async () => {
+    const created = await plane.admin.create(SHARD_JOURNAL_SEGMENTS, {
+      apiVersion: API_VERSION,
+      kind: 'ShardJournalSegment',
+      metadata: { name },
+      spec: { type: 'Entries', count: 1, from: '1', to: '2', encoding: 'x', checksum: 'x', data: 'AAAA' },
+    });
+    const changed = { ...created, spec: { ...created.spec, data: 'BBBB' } };
+    expectRefused(await refusal(plane.admin.update(SHARD_JOURNAL_SEGMENTS, changed)), {
+      kind: 'ShardJournalSegment',
+      field: 'spec',
+      says: 'a segment is never changed',
+    });
+    await plane.admin.delete(SHARD_JOURNAL_SEGMENTS, { name });
+  });
+
+  test('the term of the head never shrinks', async () => {
+    const checkpoint = { name: 'c', chunks: 0, mark };
+    const state = {
+      cluster: 'c',
+      nonce: '',
+      nonces: [''],
+      mark,
+      floor: mark,
+      checkpoint,
+      entries: 0,
+      bytes: 0,
+    };
+    const created = await plane.admin.create(SHARD_JOURNAL_HEADS, headObject(name, { ...state, term: 2 }));
+    const older = headObject(name, { ...state, term: 1 }, created.metadata);
+    expectRefused(await refusal(plane.admin.update(SHARD_JOURNAL_HEADS, older)), {
+      kind: 'ShardJournalHead',
+      field: 'spec.term',
+      rule: '',
+      says: 'the term never shrinks',
+    });
+    await plane.admin.delete(SHARD_JOURNAL_HEADS, { name });
   });
 });
 

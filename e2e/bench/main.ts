@@ -9,6 +9,7 @@ const BENCHMARKS: Record<string, () => Promise<Benchmark>> = {
   placement: async () => (await import('./placement.ts')).benchmarkPlacement,
   propagation: async () => (await import('./propagation.ts')).benchmarkPropagation,
   simulate: async () => (await import('./simulate.ts')).benchmarkSimulate,
+  resume: async () => (await import('./resume.ts')).benchmarkResume,
 };
 
 function usage(problem: string): never {

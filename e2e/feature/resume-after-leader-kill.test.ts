@@ -39,6 +39,7 @@ it('tells every grant once although the leader, and then the API server, was kil
     await watcher.stop();
     expect(watcher.error).toBeUndefined();
     expect(watcher.resets).toEqual([]);
+    expect(watcher.repeats).toBe(0);
     expect(watcher.grants.slice(heard).toSorted()).toEqual(world.grants.slice(known).toSorted());
   }
   expect(known).toBeGreaterThan(before);

@@ -50,6 +50,7 @@ describe('resuming at an API server that was killed and started again', () => {
         await again.stop();
         expect(again.error).toBeUndefined();
         expect(again.resets).toEqual([]);
+        expect(again.repeats).toBe(0);
         expect(again.grants.toSorted()).toEqual(missing.toSorted());
         for (const name of new Set(missing.map((grant) => grant.split(' ')[0]))) {
           const of = (grants: string[]) => grants.filter((grant) => grant.startsWith(`${name} `));
@@ -57,6 +58,16 @@ describe('resuming at an API server that was killed and started again', () => {
         }
       }
       const resumed = await world.resumed();
+      // One that has just started, and has heard of nothing since: it goes on all the same, at once.
+      await world.product.apiServer.kill();
+      await world.product.startApiServer();
+      const fresh = new Watcher(await world.client(transport), watcher.token);
+      fresh.start('fail');
+      await fresh.knows(world.grants.slice(-10));
+      await new Promise((resolve) => setTimeout(resolve, 500));
+      await fresh.stop();
+      expect(fresh.error).toBeUndefined();
+      expect(fresh.resets).toEqual([]);
       expect(resumed.journal).toBeGreaterThan(0);
       expect(resumed).not.toHaveProperty('expired');
     },

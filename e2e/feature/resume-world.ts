@@ -2,6 +2,7 @@ import { readFile } from 'node:fs/promises';
 import { ShardClient } from '@meshkit/client/shard-client';
 import type { ShardChange, WatchEvent } from '@meshkit/client/shard-tracker';
 import { MESH_NODES, SHARD_ASSIGNMENTS, SHARD_SETS } from '@meshkit/crds/resource';
+import { ERRORS, ShardError } from '@meshkit/shards/errors';
 import { API_VERSION, type MeshNode, type ShardAssignment, type ShardSet } from '@meshkit/shards/records';
 import { inject } from 'vitest';
 import type { ControlPlane } from '../control-plane/control-plane.ts';
@@ -62,7 +63,8 @@ export class ResumeWorld {
   }
 
   async shards(): Promise<ShardAssignment[]> {
-    return (await this.product.kube.listAll(SHARD_ASSIGNMENTS, { namespace: NAMESPACE })).items;
+    const { kube } = this.product;
+    return patient(async () => (await kube.listAll(SHARD_ASSIGNMENTS, { namespace: NAMESPACE })).items);
   }
 
   /** Moves a shard to its next node; resolves when it is there. */
@@ -113,12 +115,26 @@ export class ResumeWorld {
   }
 
   async #get(name: string): Promise<ShardAssignment> {
-    return this.product.kube.get(SHARD_ASSIGNMENTS, { namespace: NAMESPACE, name });
+    const { kube } = this.product;
+    return patient(() => kube.get(SHARD_ASSIGNMENTS, { namespace: NAMESPACE, name }));
   }
 
   async #patch(name: string, spec: object): Promise<void> {
-    await this.product.kube.patch(SHARD_ASSIGNMENTS, { namespace: NAMESPACE, name }, { spec });
+    const { kube } = this.product;
+    await patient(() => kube.patch(SHARD_ASSIGNMENTS, { namespace: NAMESPACE, name }, { spec }));
   }
+}
+
+/** A kube-apiserver that has just started refuses for a while. */
+async function patient<T>(call: () => Promise<T>): Promise<T> {
+  return until(async () => {
+    try {
+      return await call();
+    } catch (error) {
+      if (error instanceof ShardError && ERRORS[error.code].retry) return undefined;
+      throw error;
+    }
+  }, 'kube-apiserver to serve');
 }
 
 function grantOf({ metadata, status }: ShardAssignment): string {
@@ -128,6 +144,8 @@ function grantOf({ metadata, status }: ShardAssignment): string {
 /** A program that watches, remembers where it is, ends, and begins again knowing nothing but the token. */
 export class Watcher {
   readonly grants: string[] = [];
+  /** Grants that it was told a second time, because it was inside a stretch that had to be reconstructed. */
+  repeats = 0;
   readonly resets: string[] = [];
   readonly events: WatchEvent[] = [];
   token: string | undefined;
@@ -154,12 +172,12 @@ export class Watcher {
     await this.#running;
   }
 
-  /** Until it was told as much as this. */
+  /** Until it was told as much as this, and is not inside a listing, whose tokens only begin that again. */
   async knows(grants: readonly string[]): Promise<void> {
-    await until(
-      () => grants.every((grant) => this.grants.includes(grant)) || this.error !== undefined || undefined,
-      'all grants',
-    );
+    const isThere = () =>
+      grants.every((grant) => this.grants.includes(grant)) &&
+      this.events.some(({ type }) => type === 'SYNCED' || type === 'BOOKMARK');
+    await until(() => isThere() || this.error !== undefined || undefined, 'all grants');
   }
 
   async #run(signal: AbortSignal, onExpired?: 'fail'): Promise<void> {
@@ -178,7 +196,9 @@ export class Watcher {
   #take({ type, current, previous }: ShardChange): void {
     if (type === 'DELETED' || !current || current.owner === undefined) return;
     const grant = `${current.name} ${current.owner} ${current.epoch}`;
-    if (previous?.epoch !== current.epoch) this.grants.push(grant);
+    if (previous?.epoch === current.epoch) return;
+    if (this.grants.includes(grant)) this.repeats += 1;
+    else this.grants.push(grant);
   }
 }
 

@@ -98,9 +98,9 @@ export class Product {
       '--listen',
       `127.0.0.1:${port}`,
     ]);
-    await operator.ready(`http://127.0.0.1:${port}/readyz`, this.#signal);
-    this.operator = operator;
     this.#operatorUrl = `http://127.0.0.1:${port}`;
+    await operator.ready(`${this.#operatorUrl}/readyz`, this.#signal);
+    this.operator = operator;
   }
 
   /** One process that plays these MeshNodes of the quickstart; their MeshNode objects must exist. */
@@ -144,7 +144,7 @@ export class Product {
     return (await fetch(`${this.#healthUrl}/metrics`, { signal: this.#signal })).text();
   }
 
-  /** The newest operator's /metrics. */
+  /** The same of the operator that was started last. */
   async operatorMetrics(): Promise<string> {
     return (await fetch(`${this.#operatorUrl}/metrics`, { signal: this.#signal })).text();
   }

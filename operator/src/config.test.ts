@@ -22,8 +22,24 @@ describe('parseConfig', () => {
       nodeLeaseDuration: 10_000,
       concurrentSets: 4,
       parallelWrites: 32,
+      journalRetention: 7 * 86_400_000,
+      journalSize: 64,
       logLevel: 'info',
     });
+  });
+
+  it('reads how long and how much the journal keeps', () => {
+    const config = settings([
+      '--journal-retention',
+      '12h',
+      '--journal-size=256',
+      '--new-lineage',
+      'restore-1',
+    ]);
+    expect(config).toMatchObject({ journalRetention: 43_200_000, journalSize: 256, newLineage: 'restore-1' });
+    for (const wrong of ['7', '0d', '1w', '1.5d']) {
+      expect(parseConfig(['--journal-retention', wrong], {})).toMatchObject({ ok: false });
+    }
   });
 
   it('reads flags and environment variables; flags win', () => {

@@ -15,7 +15,7 @@ export interface BufferLimits {
 }
 
 /** A batch of the watch is complete with so many. */
-export const FULL_BATCH = 256;
+const FULL_BATCH = 256;
 /** What has piled up is written in batches of this size. */
 const MAX_BATCH = 2_048;
 /** Beside the two views: position, time, history. */

@@ -126,7 +126,6 @@ export class JournalController {
     const { client, settings, witness, metrics, clock, log, highestEpoch } = this.#options;
     const { name, retentionMs, retentionBytes, newLineage } = settings;
     const kube = await client.get(NAMESPACES, { name: 'kube-system' }, { signal });
-    const isAhead = async (position: string) => compareVersions(position, await this.#newest(signal)) > 0;
     const store = await JournalStore.takeOver(
       {
         client,
@@ -144,14 +143,18 @@ export class JournalController {
       {
         list: (abort) => this.#list(abort),
         // A journal that knows more than the server was written in a history that is gone.
-        renews: async (head) => witness.renews(head) || (head !== undefined && isAhead(head.mark.position)),
+        renews: async (head) => {
+          const newest = await this.#newest(signal);
+          return witness.renews(head, newest) || isLater(head?.mark.position, newest);
+        },
         request: newLineage,
         highestEpoch: highestEpoch(),
       },
       signal,
     );
-    if (await isAhead(store.spec.mark.position)) await store.restart((abort) => this.#list(abort), signal);
-    witness.tookOver(store.spec, await this.#newest(signal));
+    const newest = await this.#newest(signal);
+    if (isLater(store.spec.mark.position, newest)) await store.restart((abort) => this.#list(abort), signal);
+    witness.wrote(store.spec, store.renewed ? newest : undefined);
     this.#store = store;
     this.#buffer.clear();
     this.#isAppending = false;
@@ -319,6 +322,7 @@ export class JournalController {
         this.#problem = undefined;
         metrics.appendSeconds.observe((clock.monotonic() - started) / 1000);
         this.#count(entries);
+        this.#options.witness.wrote(store.spec);
         return;
       } catch (error) {
         if (signal.aborted) return;
@@ -476,6 +480,10 @@ export class JournalController {
 }
 
 const KEPT_MARKS = 1_000;
+
+function isLater(position: string | undefined, newest: string): boolean {
+  return position !== undefined && compareVersions(position, newest) > 0;
+}
 
 function anchorOf(records: Iterable<ShardAssignment>): string {
   return JournalFold.listed(records, '0').mark.anchor;

@@ -1,5 +1,8 @@
-import type { JournalHeadSpec, ShardJournalHead } from '@meshkit/crds/journal-objects';
-import { SHARD_JOURNAL_HEADS } from '@meshkit/crds/journal-objects';
+import {
+  type JournalHeadSpec,
+  SHARD_JOURNAL_HEADS,
+  type ShardJournalHead,
+} from '@meshkit/crds/journal-objects';
 import type { KubeClient } from '@meshkit/crds/kube-client';
 import type { Log } from '@meshkit/crds/log';
 import { reflect } from '@meshkit/crds/reflector';
@@ -15,21 +18,25 @@ export interface LineageWitnessOptions {
   clock: Clock;
   random: () => number;
   log: Log;
-  /** History went back while this process looked on. */
+  /** History went back while this process looked on, and no new lineage has begun yet. */
   onRestore: () => void;
+  /** What this process knows may be of a history that is gone. Called for each restore, however it was learned of. */
+  onNewHistory: () => void;
 }
 
 /**
- * Remembers what a restored etcd has forgotten: this process followed the journal's head up to some version, and when the
- * server's newest version is below it, positions mean something else from now on. Runs in leader and standby alike, so
- * that whoever leads next knows. A restore is over once the head has a nonce that nobody knew before it.
+ * Remembers what a restored etcd has forgotten: how far the journal's head, which only ever goes on, had come. Runs in
+ * leader and standby alike, so that whoever leads next knows. A restore is over once the head has a nonce that nobody
+ * knew before it.
  */
 export class LineageWitness {
   readonly #options: LineageWitnessOptions;
-  readonly #known = new Set<string>();
-  #version = '0';
-  /** The nonces known when a restore was seen that no new lineage has answered yet. */
-  #lost: ReadonlySet<string> | undefined;
+  /** What the watch has told, which may be behind what this process wrote itself. */
+  readonly #told = new Sight();
+  /** The newest of all, which a quorum read must not be behind. */
+  readonly #known = new Sight();
+  /** A restore was seen, and no new lineage has answered it yet. */
+  #isLost = false;
 
   constructor(options: LineageWitnessOptions) {
     this.#options = options;
@@ -41,39 +48,96 @@ export class LineageWitness {
     const fieldSelector = `metadata.name=${journal}`;
     const source = { client, resource: SHARD_JOURNAL_HEADS, fieldSelector, clock, random, log, signal };
     for await (const event of reflect<ShardJournalHead>(source)) {
-      if (event.type === 'REPLACED') {
-        if (compareVersions(event.resourceVersion, this.#version) < 0) this.restored();
-        this.#version = event.resourceVersion;
-        for (const head of event.items) this.#note(head.spec);
-      } else if (event.type === 'BOOKMARK') this.#version = event.resourceVersion;
-      else {
-        this.#version = event.object.metadata.resourceVersion ?? this.#version;
-        if (event.type !== 'DELETED') this.#note(event.object.spec);
-      }
+      if (event.type === 'REPLACED') this.#tell(event.items[0]?.spec, event.resourceVersion);
+      else if (event.type === 'BOOKMARK') this.#reach(event.resourceVersion);
+      else if (event.type === 'DELETED') this.#forget();
+      else this.#tell(event.object.spec, event.object.metadata.resourceVersion ?? '');
     }
   }
 
-  /** The server's newest version is below one that this process has seen. */
+  /** The server is behind what this process knows. */
   restored(): void {
-    this.#lost = new Set(this.#known);
+    if (this.#isLost) return;
+    this.#isLost = true;
+    this.#options.log.warn({ journal: this.#options.journal }, 'history went back, etcd was restored');
     this.#options.onRestore();
+    this.#options.onNewHistory();
   }
 
-  /** Whether the lineage of this head, or of a journal that is not there, has to be left. */
-  renews(head: JournalHeadSpec | undefined): boolean {
+  /**
+   * Whether the lineage of this head, or of a journal that is not there, has to be left. Both by quorum read: `newest` is
+   * the server's newest version, read after the head.
+   */
+  renews(head: JournalHeadSpec | undefined, newest: string): boolean {
     const { request } = this.#options;
     if (request !== undefined && !head?.requests?.includes(request)) return true;
-    return this.#lost !== undefined && (head?.nonces ?? []).every((nonce) => this.#lost?.has(nonce));
+    if (head && this.#known.isNews(head)) return false;
+    return this.#isLost || this.#known.isAhead(head, newest);
   }
 
-  /** This process has taken over, and perhaps renewed: what it wrote is known, and the history that it is part of. */
-  tookOver(spec: JournalHeadSpec, newest: string): void {
-    this.#note(spec);
-    if (compareVersions(newest, this.#version) < 0) this.#version = newest;
+  /** This process wrote the head. `newest`: a version that the server had reached by then. */
+  wrote(head: JournalHeadSpec, renewedAt?: string): void {
+    if (renewedAt !== undefined) {
+      this.#isLost = false;
+      this.#known.version = renewedAt;
+    }
+    this.#known.note(head);
   }
 
-  #note({ nonces }: JournalHeadSpec): void {
-    if (this.#lost && nonces.some((nonce) => !this.#lost?.has(nonce))) this.#lost = undefined;
-    for (const nonce of nonces) this.#known.add(nonce);
+  #tell(head: JournalHeadSpec | undefined, version: string): void {
+    if (head && this.#told.isNews(head)) {
+      this.#isLost = false;
+      this.#options.onNewHistory();
+    } else if (this.#told.isAhead(head, version)) this.restored();
+    this.#told.version = version;
+    if (!head) return;
+    this.#told.note(head);
+    if (!this.#known.isAhead(head, version)) this.#known.note(head);
+    this.#reach(version);
+  }
+
+  #reach(version: string): void {
+    this.#told.version = version;
+    if (compareVersions(version, this.#known.version) > 0) this.#known.version = version;
+  }
+
+  /** Somebody deleted it: the next one begins anew. */
+  #forget(): void {
+    this.#told.forget();
+    this.#known.forget();
+  }
+}
+
+/** How far the head had come when it was last looked at. */
+class Sight {
+  version = '0';
+  readonly #nonces = new Set<string>();
+  #head: JournalHeadSpec | undefined;
+
+  /** It belongs to a lineage that began after everything that was seen. */
+  isNews({ nonces }: JournalHeadSpec): boolean {
+    return this.#nonces.size > 0 && nonces.some((nonce) => !this.#nonces.has(nonce));
+  }
+
+  /** More was seen than there is. */
+  isAhead(head: JournalHeadSpec | undefined, version: string): boolean {
+    if (compareVersions(version, this.version) < 0) return true;
+    const known = this.#head;
+    if (!known) return false;
+    return (
+      !head ||
+      head.term < known.term ||
+      (head.last?.sequence ?? 0) < (known.last?.sequence ?? 0) ||
+      compareVersions(head.mark.position, known.mark.position) < 0
+    );
+  }
+
+  note(head: JournalHeadSpec): void {
+    this.#head = head;
+    for (const nonce of head.nonces) this.#nonces.add(nonce);
+  }
+
+  forget(): void {
+    this.#head = undefined;
   }
 }

@@ -49,6 +49,8 @@ export interface ManagerOptions {
 /** How long a node's death may wait for kube-apiserver's word, at most, before it is asked again. */
 const CONFIRM_TIMEOUT_MS = 1000;
 const NODE_WORKERS = 8;
+/** After a restore of etcd, writing goes on after this long even if kube-apiserver does not answer lists. */
+const REFRESH_WITHIN_MS = 15_000;
 
 /** The queues of one term of leadership. */
 interface Term {
@@ -75,6 +77,9 @@ export class Manager {
   #term: Term | undefined;
   #journal: JournalController | undefined;
   #highestEpoch = 0;
+  /** The caches may hold what a restore of etcd took back; by the monotonic clock, no longer than this. */
+  #staleUntil = Number.NEGATIVE_INFINITY;
+  #refreshing: Promise<unknown> = Promise.resolve();
 
   constructor(options: ManagerOptions) {
     this.#options = options;
@@ -132,6 +137,7 @@ export class Manager {
         journal: journal.name,
         request: journal.newLineage,
         onRestore: () => this.#journal?.restored(),
+        onNewHistory: () => this.#refresh(),
       });
     this.#sets.onChange(({ key }) => this.#term?.sets.add(key));
     this.#shards.onChange(({ type, object, previous }) => {
@@ -183,6 +189,7 @@ export class Manager {
       await health.close();
     }
     await background;
+    await this.#refreshing;
   }
 
   /** What keeps this process from being ready; a standby with warm caches is ready. */
@@ -249,7 +256,7 @@ export class Manager {
       shards: () => this.#shards.list(),
       position: () => this.#shards.state.resourceVersion,
       highestEpoch: () => this.#highestEpoch,
-      onRenewed: () => this.#addAllSets(),
+      onRenewed: () => this.#refresh(),
       metrics: this.#metrics.journal,
     });
   }
@@ -260,9 +267,19 @@ export class Manager {
     for (const shard of this.#shards.list()) this.#term?.sets.add(setKey(shard));
   }
 
-  /** A restore stops grants until a new lineage has begun. */
+  /** A restore stops grants until a new lineage has begun, and the caches show what is left. */
   #leads(): boolean {
-    return this.#leader.leads() && this.#journal?.halted !== true;
+    const isStale = this.#options.clock.monotonic() < this.#staleUntil;
+    return this.#leader.leads() && this.#journal?.halted !== true && !isStale;
+  }
+
+  #refresh(): void {
+    this.#staleUntil = this.#options.clock.monotonic() + REFRESH_WITHIN_MS;
+    const lists = [this.#sets.relist(), this.#shards.relist(), this.#nodes.relist()];
+    this.#refreshing = Promise.all(lists).then(() => {
+      this.#staleUntil = Number.NEGATIVE_INFINITY;
+      this.#addAllSets();
+    });
   }
 
   async #reconcile(signal: AbortSignal): Promise<void> {

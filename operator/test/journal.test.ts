@@ -1,75 +1,28 @@
-import { SHARD_JOURNAL_HEADS, SHARD_JOURNAL_SEGMENTS } from '@meshkit/crds/journal-objects';
-import { KubernetesJournal } from '@meshkit/crds/journal-reader';
-import { loadKube } from '@meshkit/crds/kube-config';
+import { SHARD_JOURNAL_HEADS } from '@meshkit/crds/journal-objects';
 import { SHARD_ASSIGNMENTS } from '@meshkit/crds/resource';
-import type { JournalEntry } from '@meshkit/shards/journal';
-import { JournalFold } from '@meshkit/shards/journal-fold';
 import type { ShardAssignment } from '@meshkit/shards/records';
-import { afterEach, beforeEach, expect, inject, test } from 'vitest';
-import type { JournalSettings } from '../src/journal-settings.ts';
-import { Mesh, type RunningOperator } from './mesh.ts';
+import { afterEach, beforeEach, expect, test } from 'vitest';
+import { JournalOfTest, seenHops, toldHops } from './journal-of-test.ts';
+import { Mesh } from './mesh.ts';
 
-const signal = new AbortController().signal;
 let mesh: Mesh;
-let journal: KubernetesJournal;
+let journal: JournalOfTest;
 
 beforeEach(async () => {
   mesh = await Mesh.open();
-  journal = new KubernetesJournal({ client: mesh.admin, name: mesh.namespace });
+  journal = new JournalOfTest(mesh);
 });
 
 afterEach(async () => {
   await mesh.close();
-  const client = loadKube({ kubeconfig: inject('controlPlane').adminKubeconfig });
-  const { items } = await client.listAll(SHARD_JOURNAL_SEGMENTS, { metadataOnly: true });
-  const ours = items.filter(({ metadata }) => metadata.name.startsWith(`${mesh.namespace}.`));
-  for (const { metadata } of ours) await client.delete(SHARD_JOURNAL_SEGMENTS, { name: metadata.name });
-  await client.delete(SHARD_JOURNAL_HEADS, { name: mesh.namespace });
-  await client.close();
+  await journal.remove();
 });
-
-/** A journal of this test's own, in a cluster that all tests share. */
-function settings(more: Partial<JournalSettings> = {}): { journal: JournalSettings } {
-  const retention = { retentionMs: 7 * 86_400_000, retentionBytes: 64 << 20 };
-  return { journal: { name: mesh.namespace, ...retention, batchMs: 50, ...more } };
-}
-
-async function metric({ url }: RunningOperator, name: string): Promise<number> {
-  const text = await (await fetch(`${url}/metrics`)).text();
-  const line = text.split('\n').find((each) => each.startsWith(`meshkit_journal_${name}`));
-  return Number(line?.split(' ').at(-1));
-}
-
-async function entries(): Promise<JournalEntry[]> {
-  const head = await journal.head(signal);
-  if (!head) return [];
-  const slices = await Array.fromAsync(journal.read(head.floor.position, signal));
-  return slices.flatMap((slice) => slice.entries);
-}
-
-/** What the journal holds is what there is. */
-async function upToDate(): Promise<void> {
-  const now = () => JournalFold.listed(mesh.shards.list(), '0').mark.anchor;
-  await expect
-    .poll(async () => (await journal.state(signal))?.mark.anchor === now(), { timeout: 10_000, interval: 50 })
-    .toBe(true);
-}
-
-/** Every hop that the watch of this test saw, and every one that the journal has: uid, version, owner, epoch. */
-function seenHops(): string[] {
-  const hops = mesh.seen.flatMap((shard) => hopOf(shard.metadata.uid, shard.status));
-  return [...new Set(hops)].sort();
-}
-const hopOf = (uid = '', status?: { version: number; owner?: string; epoch: number }) =>
-  status && status.version > 0 ? [`${uid} ${status.version} ${status.owner} ${status.epoch}`] : [];
-const toldHops = (all: readonly JournalEntry[]) =>
-  all.flatMap(({ after }) => hopOf(after?.uid, after)).sort();
 
 test('every change is written down once, and a change of leader reconstructs nothing', async () => {
   await mesh.worker('a', {}, 10);
   await mesh.worker('b', {}, 10);
-  const first = await mesh.operator(settings());
-  await expect.poll(() => journal.head(signal), { timeout: 10_000 }).toBeDefined();
+  const first = await mesh.operator(journal.settings());
+  await expect.poll(() => journal.head(), { timeout: 10_000 }).toBeDefined();
   await mesh.set({ shards: { count: 16 }, churn: { maxConcurrentMoves: 8 } });
   await mesh.owned(16);
   await mesh.worker('c', {}, 10);
@@ -78,48 +31,48 @@ test('every change is written down once, and a change of leader reconstructs not
     (shards) => shards.filter(({ status }) => status?.owner === 'c').length >= 4,
   );
   await first.stop();
-  const second = await mesh.operator(settings());
+  const second = await mesh.operator(journal.settings());
   await mesh.patchNode('a', { scheduling: 'Drain' });
   await mesh.until('a has none', (shards) => shards.every(({ status }) => status?.owner !== 'a'));
-  await upToDate();
-  const all = await entries();
+  await journal.upToDate();
+  const all = await journal.entries();
   expect(new Set(toldHops(all)).size).toBe(toldHops(all).length);
-  expect(toldHops(all)).toEqual(seenHops());
+  expect(toldHops(all)).toEqual(seenHops(mesh));
   expect(all.every(({ source }) => source === 'watch')).toBe(true);
-  expect((await journal.head(signal))?.term).toBe(2);
-  expect(await metric(second, 'entries_total{source="reconcile"}')).toBe(0);
+  expect((await journal.head())?.term).toBe(2);
+  expect(await journal.metric(second, 'entries_total{source="reconcile"}')).toBe(0);
 });
 
 test('an idle journal writes nothing', async () => {
   await mesh.worker('a', {}, 10);
-  const operator = await mesh.operator(settings({ verifyMs: 200 }));
+  const operator = await mesh.operator(journal.settings({ verifyMs: 200 }));
   await mesh.set({ shards: { count: 4 } });
   await mesh.owned(4);
-  await upToDate();
+  await journal.upToDate();
   const before = await mesh.admin.get(SHARD_JOURNAL_HEADS, { name: mesh.namespace });
-  const writes = await metric(operator, 'writes_total{kind="head"}');
+  const writes = await journal.metric(operator, 'writes_total{kind="head"}');
   await new Promise((resolve) => setTimeout(resolve, 1_500));
   const after = await mesh.admin.get(SHARD_JOURNAL_HEADS, { name: mesh.namespace });
   expect(after.metadata.resourceVersion).toBe(before.metadata.resourceVersion);
-  expect(await metric(operator, 'writes_total{kind="head"}')).toBe(writes);
-  expect(await metric(operator, 'repaired_total')).toBe(0);
+  expect(await journal.metric(operator, 'writes_total{kind="head"}')).toBe(writes);
+  expect(await journal.metric(operator, 'repaired_total')).toBe(0);
 });
 
 test('shards that were deleted and restored without status go back to their owners, with larger epochs', async () => {
   for (const name of ['a', 'b', 'c']) await mesh.worker(name, {}, 10);
-  const first = await mesh.operator(settings());
+  const first = await mesh.operator(journal.settings());
   const ids = Array.from({ length: 12 }, (_, at) => `s${at}`);
-  await mesh.set({ shards: { ids } });
+  // Nothing moves but what is pinned.
+  await mesh.set({ shards: { ids }, freeze: 'Rebalance' });
   await mesh.owned(12);
   // Owners that no fresh plan would choose.
   for (const id of ids.slice(0, 4)) await mesh.patchShard(`orders.${id}`, { owner: { pinned: 'c' } });
-  await mesh.patchSet({ freeze: 'Rebalance' });
   await mesh.until('pinned', (shards) =>
     ids.slice(0, 4).every((id) => shards.find(({ spec }) => spec.shardId === id)?.status?.owner === 'c'),
   );
   await mesh.owned(12);
   for (const id of ids.slice(0, 4)) await mesh.patchShard(`orders.${id}`, { owner: null });
-  await upToDate();
+  await journal.upToDate();
   await first.stop();
   const before = new Map(mesh.shards.list().map((shard) => [shard.metadata.name, shard.status!]));
   const backup = mesh.shards.list();
@@ -134,7 +87,7 @@ test('shards that were deleted and restored without status go back to their owne
       spec,
     });
   }
-  await mesh.operator(settings());
+  await mesh.operator(journal.settings());
   await mesh.owned(12);
   for (const { metadata, status } of mesh.shards.list()) {
     const was = before.get(metadata.name)!;
@@ -149,18 +102,18 @@ test('shards that were deleted and restored without status go back to their owne
     items: { reason: string }[];
   };
   expect(events.items.some(({ reason }) => reason === 'Rehydrated')).toBe(true);
-  await upToDate();
-  expect(await entries()).not.toHaveLength(0);
+  await journal.upToDate();
+  expect(await journal.entries()).not.toHaveLength(0);
 });
 
 test('what happened while no operator looked on is found by a list, hop by hop', async () => {
   await mesh.worker('a', {}, 10);
-  const first = await mesh.operator(settings());
+  const first = await mesh.operator(journal.settings());
   await mesh.set({ shards: { count: 3 } });
   await mesh.owned(3);
-  await upToDate();
+  await journal.upToDate();
   await first.stop();
-  const position = (await journal.head(signal))!.mark.position;
+  const position = (await journal.head())!.mark.position;
   // As another version of the operator would, without a journal.
   const silent = await mesh.operator();
   await mesh.worker('b', {}, 10);
@@ -169,36 +122,36 @@ test('what happened while no operator looked on is found by a list, hop by hop',
   await silent.stop();
   const head = await mesh.admin.get(SHARD_JOURNAL_HEADS, { name: mesh.namespace });
   expect(head.spec.mark.position).toBe(position);
-  const again = await mesh.operator(settings());
-  await upToDate();
-  const all = await entries();
-  expect(toldHops(all)).toEqual(seenHops());
-  expect(await metric(again, 'coalesced_total')).toBe(0);
+  const again = await mesh.operator(journal.settings());
+  await journal.upToDate();
+  const all = await journal.entries();
+  expect(toldHops(all)).toEqual(seenHops(mesh));
+  expect(await journal.metric(again, 'coalesced_total')).toBe(0);
 });
 
 test('a new lineage on request: all are granted again, once', async () => {
   await mesh.worker('a', {}, 10);
-  const first = await mesh.operator(settings());
+  const first = await mesh.operator(journal.settings());
   await mesh.set({ shards: { count: 4 } });
   await mesh.owned(4);
-  await upToDate();
+  await journal.upToDate();
   await first.stop();
   const before = new Map(mesh.shards.list().map((shard) => [shard.metadata.name, shard.status!]));
   const later = (shards: ShardAssignment[]) =>
     shards.every(({ metadata, status }) => status!.epoch > before.get(metadata.name)!.epoch);
-  const second = await mesh.operator(settings({ newLineage: 'restore-1' }));
+  const second = await mesh.operator(journal.settings({ newLineage: 'restore-1' }));
   await mesh.until('all have new epochs', later);
   expect([...mesh.owners().values()]).toEqual(['a', 'a', 'a', 'a']);
-  const { nonce } = (await journal.head(signal))!;
+  const { nonce } = (await journal.head())!;
   expect(nonce).not.toBe('');
-  await upToDate();
+  await journal.upToDate();
   await second.stop();
   const versions = mesh.shards.list().map(({ status }) => status?.version);
-  await mesh.operator(settings({ newLineage: 'restore-1' }));
-  await expect.poll(async () => (await journal.head(signal))?.term, { timeout: 10_000 }).toBe(3);
+  await mesh.operator(journal.settings({ newLineage: 'restore-1' }));
+  await expect.poll(async () => (await journal.head())?.term, { timeout: 10_000 }).toBe(3);
   await mesh.set({ shards: { count: 1 } }, 'other');
   await mesh.owned(5);
-  expect((await journal.head(signal))!.nonce).toBe(nonce);
+  expect((await journal.head())!.nonce).toBe(nonce);
   const ours = mesh.shards.list().filter(({ spec }) => spec.shardSet === 'orders');
   expect(ours.map(({ status }) => status?.version)).toEqual(versions);
 });

@@ -90,8 +90,12 @@ export class Mesh {
   }
 
   /** In this process, as the operator's ServiceAccount, with a leader Lease of this test's own. */
-  async operator(options: Partial<ManagerOptions> = {}): Promise<RunningOperator> {
-    const client = await this.#operatorClient();
+  async operator(
+    options: Partial<ManagerOptions> & { faulty?: (client: KubeClient) => KubeClient } = {},
+  ): Promise<RunningOperator> {
+    const { faulty, ...given } = options;
+    const own = await this.#operatorClient();
+    const client = faulty ? faulty(own) : own;
     const listening = Promise.withResolvers<string>();
     const stop = new AbortController();
     const manager = new Manager({
@@ -109,7 +113,7 @@ export class Mesh {
       random: Math.random,
       log: silentLog,
       onListening: listening.resolve,
-      ...options,
+      ...given,
     });
     const ended = manager.run(stop.signal);
     const running = {

@@ -11,7 +11,7 @@ import {
   plannedWhy,
   type Why,
 } from './decide-why.ts';
-import type { Plan, PlannedMove } from './placement.ts';
+import type { Plan, PlannedMove, Standing } from './placement.ts';
 import type { Phase } from './records.ts';
 import { specActor } from './transition.ts';
 
@@ -121,11 +121,14 @@ function regranted(s: Situation, c: StepContext): Step | undefined {
 
 /** 0. Its status is lost, but not the knowledge of who owned it: nothing is reshuffled while the owner lives. */
 function rehydrated(s: Situation, c: StepContext): Step | undefined {
-  if (s.lostOwner === undefined || !c.nodes.get(s.lostOwner)?.ready) return undefined;
+  if (s.lostOwner === undefined || !KEEPS.includes(c.standings.get(s.lostOwner))) return undefined;
   if (s.intent !== 'Active' && s.intent !== 'Paused') return undefined;
   const why = byOperator('Rehydrated', `${s.lostOwner} owned it before its status was lost`);
   return kept(s, c, granted('Rehydrated', s.lostOwner, why));
 }
+
+/** A node in one of these may own shards, if only for now. */
+const KEEPS: readonly (Standing | undefined)[] = ['eligible', 'cordoned', 'draining'];
 
 function kept(s: Situation, c: StepContext, step: Step): Step {
   if (s.intent !== 'Paused') return ownedVerdict(step, s, c);

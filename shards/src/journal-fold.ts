@@ -57,6 +57,11 @@ export class JournalFold {
     return this.#held.size;
   }
 
+  /** What a copy of it would hold: shards, and shards that are remembered. */
+  get weight(): number {
+    return this.#held.size + this.#departed.size;
+  }
+
   get state(): JournalState {
     const shards = Array.from(this.#held.values(), ({ view }) => view);
     const departed = Array.from(this.#departed, ([key, remembered]) => ({ key, ...remembered }));

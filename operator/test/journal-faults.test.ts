@@ -1,0 +1,188 @@
+import { SHARD_JOURNAL_HEADS, SHARD_JOURNAL_SEGMENTS } from '@meshkit/crds/journal-objects';
+import { afterEach, beforeEach, describe, expect, test } from 'vitest';
+import { type Faults, faultyClient } from './faulty-client.ts';
+import { JournalOfTest, seenHops, toldHops } from './journal-of-test.ts';
+import { Mesh, type RunningOperator } from './mesh.ts';
+
+let mesh: Mesh;
+let journal: JournalOfTest;
+
+beforeEach(async () => {
+  mesh = await Mesh.open();
+  journal = new JournalOfTest(mesh);
+});
+
+afterEach(async () => {
+  await mesh.close();
+  await journal.remove();
+});
+
+async function readiness({ url }: RunningOperator): Promise<string> {
+  return (await fetch(`${url}/readyz`)).text();
+}
+
+/** All shards to the other of two nodes. */
+async function moveAll(from: string, to: string): Promise<void> {
+  await mesh.patchNode(to, { scheduling: 'Active' });
+  await mesh.patchNode(from, { scheduling: 'Drain' });
+  await mesh.until(`${to} has all`, (shards) =>
+    shards.every(({ status }) => status?.owner === to && status.phase === 'Active'),
+  );
+}
+
+describe('the journal through faults', () => {
+  test('a store that refuses writes stops no failover, is reported, and nothing is lost', async () => {
+    const faults: Faults = new Map();
+    for (const name of ['a', 'b']) await mesh.worker(name, {}, 10);
+    const operator = await mesh.operator({
+      ...journal.settings(),
+      faulty: (client) => faultyClient(client, faults),
+    });
+    await mesh.set({ shards: { count: 6 } });
+    await mesh.owned(6);
+    await journal.upToDate();
+    faults.set('create shardjournalsegments', 500);
+    await moveAll('a', 'b');
+    await expect.poll(() => readiness(operator)).toMatch(/the journal is not written.*refused by the test/);
+    expect(await journal.metric(operator, 'append_failures_total')).toBeGreaterThan(0);
+    const { position } = (await journal.head())!.mark;
+    await moveAll('b', 'a');
+    expect((await journal.head())!.mark.position).toBe(position);
+    faults.clear();
+    await journal.upToDate();
+    expect(toldHops(await journal.entries())).toEqual(seenHops(mesh));
+    await expect.poll(() => readiness(operator)).toBe('ok\n');
+  });
+
+  test('a takeover whose swap is refused lets status be written after its time', async () => {
+    const faults: Faults = new Map();
+    await mesh.worker('a', {}, 10);
+    const first = await mesh.operator(journal.settings());
+    await mesh.set({ shards: { count: 2 } });
+    await mesh.owned(2);
+    await journal.upToDate();
+    await first.stop();
+    faults.set('update shardjournalheads', 500);
+    const second = await mesh.operator({
+      ...journal.settings({ catchUpMs: 300 }),
+      faulty: (client) => faultyClient(client, faults),
+    });
+    await mesh.patchSet({ shards: { count: 4 } });
+    await mesh.owned(4);
+    expect(await readiness(second)).toContain('the journal is not written');
+    faults.clear();
+    await journal.upToDate();
+    expect(toldHops(await journal.entries())).toEqual(seenHops(mesh));
+  });
+
+  test.each([
+    ['are not served', 404],
+    ['may not be read', 403],
+  ])('where its kinds %s, the operator works without it and says so', async (_, status) => {
+    const faults: Faults = new Map([
+      ['get shardjournalheads', status],
+      ['list shardjournalheads', status],
+      ['list shardjournalsegments', status],
+    ]);
+    await mesh.worker('a', {}, 10);
+    const operator = await mesh.operator({
+      ...journal.settings({ catchUpMs: 60_000 }),
+      faulty: (client) => faultyClient(client, faults),
+    });
+    await mesh.set({ shards: { count: 2 } });
+    await mesh.owned(2);
+    expect(await readiness(operator)).toContain('the journal is not written');
+  });
+
+  test('after lost history a list tells what was missed, hop by hop, and says that it is a reconstruction', async () => {
+    const faults: Faults = new Map();
+    for (const name of ['a', 'b']) await mesh.worker(name, {}, 10);
+    const first = await mesh.operator(journal.settings());
+    await mesh.set({ shards: { count: 4 } });
+    await mesh.owned(4);
+    await moveAll('a', 'b');
+    await journal.upToDate();
+    await first.stop();
+    const from = (await journal.head())!.mark.position;
+    const silent = await mesh.operator();
+    await moveAll('b', 'a');
+    await silent.stop();
+    faults.set('watch shardassignments', 410);
+    const again = await mesh.operator({
+      ...journal.settings(),
+      faulty: (client) => faultyClient(client, faults),
+    });
+    await journal.upToDate();
+    faults.clear();
+    const all = await journal.entries();
+    expect(toldHops(all)).toEqual(seenHops(mesh));
+    const missed = all.filter(({ source }) => source === 'reconcile');
+    expect(missed.map(({ after }) => after?.phase).sort()).toEqual([
+      ...Array(4).fill('Active'),
+      ...Array(4).fill('Draining'),
+    ]);
+    const [slice] = await journal.since(from);
+    expect(slice?.gaps).toMatchObject([{ from }]);
+    expect(await journal.metric(again, 'coalesced_total')).toBe(0);
+  });
+
+  test('a full buffer becomes a gap that a list closes, and is counted', async () => {
+    const faults: Faults = new Map();
+    for (const name of ['a', 'b']) await mesh.worker(name, {}, 10);
+    const operator = await mesh.operator({
+      ...journal.settings({ buffer: { entries: 8, bytes: 1 << 20 } }),
+      faulty: (client) => faultyClient(client, faults),
+    });
+    await mesh.set({ shards: { count: 10 } });
+    await mesh.owned(10);
+    await journal.upToDate();
+    faults.set('create shardjournalsegments', 500);
+    await moveAll('a', 'b');
+    await moveAll('b', 'a');
+    await expect.poll(() => journal.metric(operator, 'coalesced_total')).toBeGreaterThan(0);
+    faults.clear();
+    await journal.upToDate();
+    expect(toldHops(await journal.entries())).toEqual(seenHops(mesh));
+    // It goes on by watch.
+    await moveAll('a', 'b');
+    await journal.upToDate();
+    expect((await journal.entries()).at(-1)?.source).toBe('watch');
+  });
+
+  test('a segment that is gone: the floor is raised above it, counted, and writing goes on', async () => {
+    for (const name of ['a', 'b']) await mesh.worker(name, {}, 10);
+    const operator = await mesh.operator(journal.settings({ verifyMs: 300 }));
+    await mesh.set({ shards: { count: 4 } });
+    await mesh.owned(4);
+    await moveAll('a', 'b');
+    await journal.upToDate();
+    const before = (await journal.head())!;
+    await journal.deleteOldest();
+    await expect.poll(() => journal.metric(operator, 'damaged_total'), { timeout: 10_000 }).toBe(1);
+    const after = (await journal.head())!;
+    expect(Number(after.floor.position)).toBeGreaterThan(Number(before.floor.position));
+    await expect(journal.since(before.floor.position)).rejects.toMatchObject({ code: 'tokenExpired' });
+    await moveAll('b', 'a');
+    await journal.upToDate();
+  });
+
+  test('a head that somebody deleted: the journal begins anew, and owners stay', async () => {
+    await mesh.worker('a', {}, 10);
+    const operator = await mesh.operator(journal.settings());
+    await mesh.set({ shards: { count: 2 } });
+    await mesh.owned(2);
+    await journal.upToDate();
+    const { term } = (await journal.head())!;
+    await mesh.admin.delete(SHARD_JOURNAL_HEADS, { name: mesh.namespace });
+    await mesh.patchSet({ shards: { count: 3 } });
+    await mesh.owned(3);
+    await journal.upToDate();
+    expect((await journal.head())!.term).toBeGreaterThan(term);
+    expect(await journal.metric(operator, 'fenced_total')).toBe(1);
+    await mesh.patchSet({ shards: { count: 4 } });
+    await mesh.owned(4);
+    await journal.upToDate();
+    const { items } = await mesh.admin.listAll(SHARD_JOURNAL_SEGMENTS, { metadataOnly: true });
+    expect(items.filter(({ metadata }) => metadata.name.startsWith(mesh.namespace)).length).toBeLessThan(20);
+  });
+});
