@@ -17,13 +17,24 @@ export interface Slice {
 }
 
 const PRESENT: Past = new Map();
+const NONE: Set<Entry> = new Set();
+
+/** What a filter may ask for that is looked up instead of searched for; a record has one value of each, or none. */
+const INDEXED = {
+  owners: ({ status }: ShardAssignment) => status?.owner,
+  phases: ({ status }: ShardAssignment) => status?.phase ?? 'Pending',
+  shardSet: ({ spec }: ShardAssignment): string | undefined => spec.shardSet,
+};
+const MEMBERS = Object.keys(INDEXED) as (keyof typeof INDEXED)[];
+/** Sorting what an index holds costs several times as much as passing by an entry in order. */
+const WORTH_AN_INDEX = 8;
 
 /** NUL sorts below every character of a name, so keys sort by namespace, then name. */
 const SEPARATOR = '\0';
 
 /**
- * The shards in order of namespace, then name. A modification is one assignment; additions and removals are put
- * in order by the next reader, all at once, so that loading n shards costs one sort.
+ * The shards in order of namespace, then name, and by owner, phase and set. Additions and removals are put in order by
+ * the next reader, all at once, so that loading n shards costs one sort.
  */
 export class ShardStore {
   readonly #entries = new Map<string, Entry>();
@@ -31,6 +42,8 @@ export class ShardStore {
   #added: Entry[] = [];
   #removed = 0;
   readonly #namespaces = new Map<string, string>();
+  /** Entries by member of the filter and value: see `indexKey`. */
+  readonly #index = new Map<string, Set<Entry>>();
 
   get size(): number {
     return this.#entries.size;
@@ -41,11 +54,13 @@ export class ShardStore {
     const key = keyOf(record);
     const known = this.#entries.get(key);
     if (known) {
+      this.#file(known, known.record, record);
       known.record = record;
       return;
     }
     const entry = { key, record };
     this.#entries.set(key, entry);
+    this.#file(entry, undefined, record);
     this.#added.push(entry);
   }
 
@@ -56,6 +71,7 @@ export class ShardStore {
     const known = this.#entries.get(key);
     if (!known) return;
     this.#entries.delete(key);
+    this.#file(known, known.record, undefined);
     known.record = undefined;
     this.#removed += 1;
   }
@@ -81,7 +97,8 @@ export class ShardStore {
     const range = filter.namespace === undefined ? '' : `${filter.namespace}${SEPARATOR}`;
     const items: ShardAssignment[] = [];
     let last = '';
-    for (const { key, record } of this.#walk(after !== undefined && after > range ? after : range, past)) {
+    const from = after !== undefined && after > range ? after : range;
+    for (const { key, record } of this.#indexed(filter, from, past) ?? this.#walk(from, past)) {
       if (!key.startsWith(range)) break;
       if (!record || !shardMatches(filter, record)) continue;
       // The match after the last one decides whether there is a next page: none on an exact fit.
@@ -97,6 +114,23 @@ export class ShardStore {
     return this.page(filter, Number.POSITIVE_INFINITY).items;
   }
 
+  /** In order, from the first key larger than `after`: all that may pass; undefined where no index leaves out enough. */
+  #indexed(filter: ShardFilter, after: string, past: Past): Entry[] | undefined {
+    let fewest: Set<Entry>[] | undefined;
+    let size = this.#entries.size / WORTH_AN_INDEX;
+    for (const member of MEMBERS) {
+      if (filter[member] === undefined) continue;
+      const values = [...new Set([filter[member]].flat())];
+      const sets = values.map((value) => this.#index.get(indexKey(member, value)) ?? NONE);
+      const sum = sets.reduce((total, set) => total + set.size, past.size);
+      if (sum < size) [fewest, size] = [sets, sum];
+    }
+    if (!fewest) return undefined;
+    const present = fewest.flatMap((set) => [...set]).filter(({ key }) => key > after && !past.has(key));
+    const before = [...past].filter(([key]) => key > after).map(entryOf);
+    return [...present, ...before].sort((a, b) => (a.key < b.key ? -1 : 1));
+  }
+
   /** In order, from the first key larger than `after`. */
   *#walk(after: string, past: Past): Iterable<Entry> {
     this.#tidy();
@@ -109,6 +143,23 @@ export class ShardStore {
       yield past.has(entry.key) ? entryOf([entry.key, past.get(entry.key)]) : entry;
     }
     for (; at < gone.length; at += 1) yield entryOf(gone[at]!);
+  }
+
+  #file(entry: Entry, before: ShardAssignment | undefined, after: ShardAssignment | undefined): void {
+    for (const member of MEMBERS) {
+      const was = before && INDEXED[member](before);
+      const is = after && INDEXED[member](after);
+      if (was === is) continue;
+      const left = was === undefined ? undefined : indexKey(member, was);
+      const filed = left === undefined ? undefined : this.#index.get(left);
+      filed?.delete(entry);
+      if (left !== undefined && filed?.size === 0) this.#index.delete(left);
+      if (is === undefined) continue;
+      const key = indexKey(member, is);
+      const set = this.#index.get(key);
+      if (set) set.add(entry);
+      else this.#index.set(key, new Set([entry]));
+    }
   }
 
   #touch({ metadata }: ShardAssignment, position = metadata.resourceVersion): void {
@@ -147,6 +198,10 @@ export class ShardStore {
 /** Sorts by namespace, then name. */
 export function keyOf({ metadata }: ShardAssignment): string {
   return `${metadata.namespace ?? ''}${SEPARATOR}${metadata.name}`;
+}
+
+function indexKey(member: keyof typeof INDEXED, value: string): string {
+  return `${member}${SEPARATOR}${value}`;
 }
 
 function entryOf([key, record]: readonly [string, ShardAssignment | undefined]): Entry {

@@ -1,25 +1,16 @@
-import { mkdir, readdir } from 'node:fs/promises';
 import { join } from 'node:path';
 import { systemClock } from '@meshkit/crds/clock';
 import { AdminApi } from './admin-api.ts';
 import { readAudit } from './audit.ts';
 import type { Binaries } from './binaries.ts';
-import { issueClient, issueServer } from './certificates.ts';
-import type {
-  AuditEntry,
-  ControlPlane,
-  ServerCertificate,
-  StartOptions,
-  TokenOptions,
-  User,
-} from './control-plane.ts';
-import { kubeconfigYaml } from './kubeconfig.ts';
+import type { AuditEntry, ControlPlane, StartOptions } from './control-plane.ts';
+import { PlaneAccess } from './plane-access.ts';
 import { type PlaneIdentity, writeIdentity } from './plane-identity.ts';
 import { freePorts } from './ports.ts';
 import { apiServerFlags, controllerManagerFlags, etcdFlags, FILES } from './server-flags.ts';
 import { ServerProcess } from './server-process.ts';
 import type { BinaryName } from './versions.ts';
-import { sweepLeftovers, Ward } from './ward.ts';
+import { requireEmpty, sweepLeftovers, Ward } from './ward.ts';
 
 const START_DEADLINE_MS = 60_000;
 const POLL_MS = 50;
@@ -70,15 +61,13 @@ interface PlaneParts {
   etcdPort: number;
 }
 
-class RealControlPlane implements ControlPlane {
+class RealControlPlane extends PlaneAccess implements ControlPlane {
   readonly kind = 'real';
   readonly version: string;
-  readonly url: string;
   readonly folder: string;
   readonly kubectl: string;
   readonly #parts: PlaneParts;
   readonly #servers = new Map<ServerName, ServerProcess>();
-  readonly #api: AdminApi;
   readonly #etcd: AdminApi;
   readonly #stopping = new AbortController();
   /** Whether the last start or restart has come to its end: what happens before that, it reports itself. */
@@ -87,12 +76,11 @@ class RealControlPlane implements ControlPlane {
 
   constructor(parts: PlaneParts) {
     const { binaries, identity, ward } = parts;
+    super(`https://127.0.0.1:${parts.port}`, identity);
     this.version = binaries.version;
-    this.url = `https://127.0.0.1:${parts.port}`;
     this.folder = ward.folder;
     this.kubectl = join(binaries.folder, 'kubectl');
     this.#parts = parts;
-    this.#api = new AdminApi({ url: this.url, ca: identity.ca.cert, token: identity.adminToken });
     this.#etcd = new AdminApi({
       url: `https://127.0.0.1:${parts.etcdPort}`,
       ca: identity.etcdCa.cert,
@@ -107,47 +95,6 @@ class RealControlPlane implements ControlPlane {
     this.#serving = true;
     const seconds = ((performance.now() - began) / 1000).toFixed(1);
     this.#parts.log(`Kubernetes ${this.version} is ready at ${this.url} after ${seconds} s`);
-  }
-
-  async kubeconfig(user: User | 'admin' = 'admin'): Promise<string> {
-    const { ca, adminToken } = this.#parts.identity;
-    const credentials = user === 'admin' ? { token: adminToken } : await issueClient(ca, user);
-    const name = user === 'admin' ? user : user.name;
-    return kubeconfigYaml({ server: this.url, ca: ca.cert, user: name, credentials });
-  }
-
-  async serviceAccountKubeconfig(
-    namespace: string,
-    name: string,
-    options: TokenOptions = {},
-  ): Promise<string> {
-    const path = `/api/v1/namespaces/${encodeURIComponent(namespace)}/serviceaccounts/${encodeURIComponent(name)}/token`;
-    const answer = await this.#api.call('POST', path, {
-      apiVersion: 'authentication.k8s.io/v1',
-      kind: 'TokenRequest',
-      spec: { audiences: options.audiences, expirationSeconds: options.expirationSeconds },
-    });
-    if (answer.status !== 201) {
-      const { message } = JSON.parse(answer.body) as { message?: string };
-      throw new Error(`no token for ServiceAccount ${namespace}/${name}: ${message ?? answer.status}`);
-    }
-    const { token } = (JSON.parse(answer.body) as { status: { token: string } }).status;
-    const user = `system:serviceaccount:${namespace}:${name}`;
-    return kubeconfigYaml({
-      server: this.url,
-      ca: this.#parts.identity.ca.cert,
-      user,
-      credentials: { token },
-      namespace,
-    });
-  }
-
-  async serverCertificate(options: {
-    commonName: string;
-    hosts: readonly string[];
-  }): Promise<ServerCertificate> {
-    const { ca } = this.#parts.identity;
-    return { ...(await issueServer(ca, options)), ca: ca.cert };
   }
 
   async compactEtcd(): Promise<void> {
@@ -179,7 +126,7 @@ class RealControlPlane implements ControlPlane {
     this.#stopping.abort(new Error('the control plane was stopped'));
     // Nothing is worth a graceful end here: the data goes with the folder.
     await Promise.all([...this.#servers.values()].map((server) => server.stop(0)));
-    await Promise.all([this.#api.close(), this.#etcd.close()]);
+    await Promise.all([this.api.close(), this.#etcd.close()]);
     await this.#parts.ward.release();
   }
 
@@ -228,7 +175,7 @@ class RealControlPlane implements ControlPlane {
       stop.throwIfAborted();
       await this.#throwIfEnded();
       try {
-        const { status, body } = await this.#api.call('GET', '/readyz', undefined, 2_000);
+        const { status, body } = await this.api.call('GET', '/readyz', undefined, 2_000);
         if (status === 200) return;
         last = `/readyz says ${status}: ${body.slice(0, 300)}`;
       } catch (error) {
@@ -250,10 +197,4 @@ class RealControlPlane implements ControlPlane {
       throw /address already in use/i.test(tail) ? new PortTaken(message) : new Error(message);
     }
   }
-}
-
-async function requireEmpty(folder: string): Promise<void> {
-  await mkdir(folder, { recursive: true, mode: 0o700 });
-  const found = await readdir(folder);
-  if (found.length > 0) throw new Error(`the folder for the control plane is not empty: ${folder}`);
 }

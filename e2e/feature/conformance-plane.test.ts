@@ -18,7 +18,7 @@ afterAll(async () => {
   await plane?.stop();
 });
 
-test('a compacted history answers 410, in a watch as for a continue token, which offers to go on', async () => {
+test('a compacted history answers 410, in a watch as for a continue token', async () => {
   for (const name of ['a', 'b', 'c']) await api.post(probes, probe(name));
   const first = await api.get(`${probes}?limit=1`);
   const { continue: token = '', resourceVersion } = first.body.metadata;
@@ -31,9 +31,6 @@ test('a compacted history answers 410, in a watch as for a continue token, which
   expect(expired.body.message).toContain(
     'The provided continue parameter is too old to display a consistent list result.',
   );
-  const offered = expired.body.metadata.continue ?? '';
-  const rest = await api.get(`${probes}?limit=9&continue=${encodeURIComponent(offered)}`);
-  expect(rest.body.items.map(({ metadata }) => metadata.name)).toEqual(['c']);
   const { body } = await api.get(probes);
   const again = await api.watch(
     `${probes}?watch=true&resourceVersion=${body.metadata.resourceVersion}&timeoutSeconds=10`,

@@ -285,13 +285,15 @@ describe('delete', () => {
   });
 
   test('of a collection goes by selector and answers with what was deleted', async () => {
-    const namespace = probesIn(await freshNamespace(api));
-    for (const name of ['a', 'b', 'c'])
-      await api.post(namespace, probe(name, { color: 'Red' }, { labels: { name } }));
-    const some = await api.delete(`${namespace}?labelSelector=name!%3Db`);
+    const here = probesIn(await freshNamespace(api));
+    for (const [name, color] of Object.entries({ a: 'Red', b: 'Green', c: 'Red' }))
+      await api.post(here, probe(name, { color }));
+    const red = `${here}?fieldSelector=spec.color%3DRed`;
+    expect(await api.delete(`${red}&dryRun=All`)).toMatchObject({ code: 200 });
+    const some = await api.delete(red);
     expect(some).toMatchObject({ code: 200, body: { kind: 'ProbeList' } });
     expect(some.body.items.map(({ metadata }) => metadata.name)).toEqual(['a', 'c']);
-    expect((await api.get(namespace)).body.items.map(({ metadata }) => metadata.name)).toEqual(['b']);
+    expect((await api.get(here)).body.items.map(({ metadata }) => metadata.name)).toEqual(['b']);
   });
 });
 

@@ -36,6 +36,9 @@ describe('what only the real control plane does says so', () => {
     spec: { group: GROUP, names, scope: 'Cluster', ...owned },
   };
 
+  const sent = (type: string, body: string) =>
+    api.send('POST', probes, { body, headers: { 'content-type': type } });
+
   test.each([
     [
       'server-side apply',
@@ -55,13 +58,29 @@ describe('what only the real control plane does says so', () => {
       () => api.post('/apis/apiextensions.k8s.io/v1/customresourcedefinitions', definition),
     ],
     [
-      'strategic merge patch of lists',
+      'strategic merge patch',
+      () => api.patch(`/api/v1/namespaces/${namespace}`, {}, 'application/strategic-merge-patch+json'),
+    ],
+    ['bodies in YAML', () => sent('application/yaml', 'kind: Probe')],
+    ['protobuf', () => sent('application/vnd.kubernetes.protobuf', 'k8s')],
+    ['strict field validation', () => api.post(`${probes}?fieldValidation=Strict`, probe('s'))],
+    ['strict field validation', () => api.patch(`${probes}/a?fieldValidation=Strict`, {})],
+    ['label selectors', () => api.get(`${probes}?labelSelector=a`)],
+    ['label selectors', () => api.get(`${probes}?watch=true&labelSelector=a`)],
+    ['label selectors', () => api.delete(`${probes}?labelSelector=a`)],
+    ['lists of the state at a resourceVersion', () => api.get(`${probes}?resourceVersion=1`)],
+    ['lists of the state at a resourceVersion', () => api.get(`${probes}?resourceVersionMatch=Exact`)],
+    [
+      'ClusterRoles that aggregate others',
+      () => api.post(`${RBAC}/clusterroles`, { metadata: { name: 'whole' }, aggregationRule: {} }),
+    ],
+    ['rules reviews of oneself', () => api.post('/apis/authorization.k8s.io/v1/selfsubjectrulesreviews', {})],
+    [
+      'tokens for less than 10 minutes',
       () =>
-        api.patch(
-          `/api/v1/namespaces/${namespace}`,
-          { metadata: { finalizers: [] } },
-          'application/strategic-merge-patch+json',
-        ),
+        api.post(`/api/v1/namespaces/${namespace}/serviceaccounts/default/token`, {
+          spec: { expirationSeconds: 10 },
+        }),
     ],
     [
       'tokens that are bound to an object',
@@ -97,6 +116,22 @@ describe('what only the real control plane does says so', () => {
     });
     expect(answer).toMatchObject({ code: 501, body: { message: expect.stringContaining('escalate') } });
     await maker.close();
+  });
+
+  test('OpenAPI, in the text that kubectl apply shows', async () => {
+    for (const path of ['/openapi/v2', '/openapi/v3']) {
+      const { code, text, headers } = await api.get(path);
+      expect(code).toBe(501);
+      expect(headers['content-type']).toContain('text/plain');
+      expect(text).toMatch(/^the embedded control plane does not do OpenAPI .*; use --control-plane real$/);
+    }
+  });
+
+  test('there is no garbage collection: the operator deletes what it made', async () => {
+    const ownerReferences = [{ apiVersion: 'v1', kind: 'Nothing', name: 'x', uid: 'gone' }];
+    await api.post(probes, probe('orphan', { color: 'Red' }, { ownerReferences }));
+    await new Promise((resolve) => setTimeout(resolve, 50));
+    expect(await api.get(`${probes}/orphan`)).toMatchObject({ code: 200 });
   });
 
   test('a watch that wants initial events is told to list first', async () => {

@@ -1,22 +1,16 @@
 import type { IncomingMessage, OutgoingHttpHeaders, ServerResponse } from 'node:http';
 import type { AuditEntry } from '../control-plane.ts';
-import type { Cluster } from './cluster.ts';
-import { discover, REVIEWS } from './discovery.ts';
-import type { Identities } from './identity.ts';
-import { encodeList, forbiddenMatch, listPage, matcher, resourceVersionOf } from './list.ts';
-import { cannot, decide, RBAC_GROUP, type UserInfo } from './rbac.ts';
-import { type Call, deleteOptions, parseCall, readObject, readPatch, writeOptions } from './request.ts';
-import type { Target } from './resources.ts';
-import { reviewAccess } from './reviews.ts';
-import { badRequest, forbidden, notFound, notImplemented, type Status, StatusError } from './status.ts';
-import type { Stored } from './store.ts';
-import { tableOf } from './table.ts';
-import { serveWatch } from './watch.ts';
+import { Access, RBAC } from './access.ts';
+import { type Call, checkOptions, parseCall, readBody, viewOf } from './call.ts';
+import { bootstrap, customKind, discover, type Kind } from './kinds.ts';
+import { create, patch, remove, timestamp, update } from './objects.ts';
+import { list, shown, watch } from './reads.ts';
+import { isObject, type Json } from './schema.ts';
+import { badRequest, notImplemented, refused, StatusError } from './status.ts';
+import { type Change, keyOf, Store, type Stored } from './store.ts';
 
+const DEFINITIONS = 'customresourcedefinitions.apiextensions.k8s.io';
 const MOST_AUDIT_ENTRIES = 200_000;
-/** A longer one would fire at once. */
-const LONGEST_TIMER_MS = 2 ** 31 - 1;
-const NOWHERE: Answer = { code: 404, body: '404 page not found\n' };
 
 interface Answer {
   code: number;
@@ -24,215 +18,144 @@ interface Answer {
   body: object | string;
 }
 
-interface Exchange {
-  call: Call;
-  user: UserInfo;
-  request: IncomingMessage;
-  response: ServerResponse;
-  warnings: string[];
-  /** The client wants to print. */
-  table: boolean;
-}
+const NOWHERE: Answer = { code: 404, body: '404 page not found\n' };
+/** What only the real one serves: a group, or one of its resources. */
+const ELSEWHERE: Record<string, string | undefined> = {
+  'admissionregistration.k8s.io': 'admission policies',
+  'authorization.k8s.io': 'rules reviews of oneself, which `kubectl auth can-i --list` asks for',
+};
 
 /** The API: authenticates, authorizes, routes by the closed table, answers, and remembers who asked what. */
 export class ApiServer {
+  readonly store = new Store((change) => this.#observe(change));
   readonly audit: AuditEntry[] = [];
-  readonly #cluster: Cluster;
-  readonly #identities: Identities;
+  readonly #access: Access;
   readonly #version: string;
+  readonly #builtIn: readonly Kind[];
+  #kinds: readonly Kind[];
 
-  constructor(cluster: Cluster, identities: Identities, version: string) {
-    this.#cluster = cluster;
-    this.#identities = identities;
+  constructor(adminToken: string, version: string) {
+    this.#access = new Access(this.store, adminToken);
     this.#version = version;
+    const { kinds, objects } = bootstrap();
+    this.#builtIn = kinds;
+    this.#kinds = kinds;
+    for (const object of objects) this.#create(object);
   }
 
   /** Never rejects: what goes wrong is answered, or ends the connection. */
   async handle(request: IncomingMessage, response: ServerResponse): Promise<void> {
     const at = Date.now();
-    const call = parseCall(request.method ?? 'GET', request.url ?? '/');
-    if (!call) {
+    let call: Call;
+    try {
+      call = parseCall(request);
+    } catch {
       response.writeHead(400).end();
       return;
     }
-    const nobody = { username: '', groups: [] };
-    const exchange: Exchange = { call, user: nobody, request, response, warnings: [], table: false };
     try {
-      exchange.user = this.#identities.authenticate(request);
-      const impersonating = Object.keys(request.headers).some((name) => name.startsWith('impersonate-'));
-      if (impersonating) throw notImplemented('impersonation');
-      this.#authorize(exchange);
-      const answer = await this.#answer(exchange);
-      if (answer) this.#send(exchange, at, answer);
-      else response.once('close', () => this.#record(exchange, at, 200));
+      call.user = this.#access.authenticate(request);
+      if (Object.keys(request.headers).some((name) => name.startsWith('impersonate-')))
+        throw notImplemented('impersonation');
+      this.#access.authorize(call.user, call);
+      const answer = await this.#answer(call, response);
+      if (answer) this.#send(call, at, answer, response);
+      else response.once('close', () => this.#record(call, at, 200));
     } catch (error) {
       const internal = new StatusError(500, 'InternalError', `Internal error occurred: ${error}`);
-      const { body } = error instanceof StatusError ? error : internal;
       if (response.headersSent) response.destroy();
-      else this.#send(exchange, at, { code: body.code, body });
+      else this.#send(call, at, error instanceof StatusError ? error : internal, response);
     }
   }
 
-  #send(exchange: Exchange, at: number, { code, body }: Answer): void {
-    const { request, response, warnings } = exchange;
+  #send(call: Call, at: number, { code, body }: Answer, response: ServerResponse): void {
     const text = typeof body === 'string' ? body : JSON.stringify(body);
     const type = text.startsWith('{') ? 'application/json' : 'text/plain; charset=utf-8';
-    const { retryAfterSeconds } = (body as Partial<Status>).details ?? {};
     const headers: OutgoingHttpHeaders = { 'content-type': type, 'content-length': Buffer.byteLength(text) };
-    if (retryAfterSeconds) headers['retry-after'] = String(retryAfterSeconds);
-    if (warnings.length > 0)
-      headers.warning = warnings.map((one) => `299 - ${JSON.stringify(one)}`).join(', ');
-    this.#record(exchange, at, code);
-    response.writeHead(code, headers).end(request.method === 'HEAD' ? undefined : text);
+    const warnings = call.warnings.map((one) => `299 - ${JSON.stringify(one)}`);
+    if (warnings.length > 0 && call.query.get('fieldValidation') !== 'Ignore')
+      headers.warning = warnings.join(', ');
+    this.#record(call, at, code);
+    response.writeHead(code, headers).end(text);
   }
 
-  #record({ call, user }: Exchange, at: number, code: number): void {
-    const { verb, group, resource, subresource, dryRun } = call;
+  #record({ user, verb, group, resource, subresource, dryRun, ...call }: Call, at: number, code: number) {
     const [namespace, name] = [call.namespace || undefined, call.name || undefined];
     const what = { verb, group, resource, subresource, namespace, name };
     this.audit.push({ user: user.username, ...what, dryRun, code, at });
     if (this.audit.length > MOST_AUDIT_ENTRIES) this.audit.splice(0, MOST_AUDIT_ENTRIES / 2);
   }
 
-  #authorize({ user, call }: Exchange): void {
-    if (decide(this.#cluster.store, user, call).allowed) return;
-    const why = cannot(user, call);
-    if (call.path !== undefined) throw new StatusError(403, 'Forbidden', `forbidden: ${why}`, {});
-    throw forbidden({ group: call.group, plural: call.resource }, call.name, why);
-  }
-
   /** Undefined when the answer streams. */
-  async #answer(exchange: Exchange): Promise<Answer | undefined> {
-    const { call } = exchange;
-    if (call.path !== undefined) return this.#nonResource(call.path, call.verb);
-    const review = REVIEWS.find(({ group, plural }) => group === call.group && plural === call.resource);
-    if (review) return this.#review(exchange, review.kind);
-    if (call.group === 'admissionregistration.k8s.io') throw notImplemented('admission policies');
-    const kind = this.#cluster.kinds.find(
-      ({ group, version, plural }) =>
-        plural === call.resource && group === call.group && version === call.version,
+  async #answer(call: Call, response: ServerResponse): Promise<Answer | undefined> {
+    const { verb, path, group, resource, version, namespace, name, subresource: part } = call;
+    if (path !== undefined) return this.#nonResource(path, verb);
+    const kind = this.#kinds.find(
+      (one) => one.plural === resource && one.group === group && one.version === version,
     );
-    if (!kind) return NOWHERE;
-    const namespace = kind.namespaced ? call.namespace : '';
-    const collective = call.verb === 'list' || call.verb === 'watch';
-    const misplaced = kind.namespaced
-      ? !namespace && !collective
-      : call.namespace && call.resource !== 'namespaces';
-    if (misplaced) return NOWHERE;
-    const target: Target = { kind, namespace, name: call.name, subresource: call.subresource };
-    const part = call.subresource;
-    if (part === 'token' && call.resource === 'serviceaccounts') return this.#token(exchange, target);
-    if (part && !(part === 'status' && kind.status)) {
-      throw kind.custom ? notFound(kind, call.name) : noSuchResource();
-    }
-    return this.#resource(exchange, target);
+    if (!kind && ELSEWHERE[group]) throw notImplemented(ELSEWHERE[group]);
+    const anywhere = verb === 'list' || verb === 'watch';
+    if (!kind || (kind.namespaced ? !namespace && !anywhere : namespace && resource !== 'namespaces'))
+      return NOWHERE;
+    if (!kind.namespaced) call.namespace = '';
+    if (kind.review) return this.#review(call, kind);
+    if (part === 'token' && kind.kind === 'ServiceAccount') return this.#token(call, kind);
+    if (part && !(part === 'status' && kind.status))
+      throw kind.custom ? refused('NotFound', kind, name, '%s not found') : noSuchResource();
+    if (verb === '' || (part && !['get', 'update', 'patch'].includes(verb))) throw notAllowed(verb, kind);
+    call.view = viewOf(call);
+    if (verb === 'watch') return void watch(this.store, kind, call, response);
+    if (verb === 'list') return { code: 200, body: list(this.store, kind, call) };
+    if (verb === 'get') return { code: 200, body: shown(kind, call, this.store.find(kind, call).object) };
+    return verb.startsWith('delete') ? this.#delete(call, kind) : this.#write(call, kind);
   }
 
   #nonResource(path: string, verb: string): Answer {
     if (verb !== 'get') return NOWHERE;
     if (/^\/(healthz|livez|readyz)$/.test(path)) return { code: 200, body: 'ok' };
+    // As text, which is all of an answer that kubectl shows here.
+    const openApi = notImplemented('OpenAPI (`kubectl apply --validate=false` does without)');
+    if (path.startsWith('/openapi')) return { code: openApi.code, body: openApi.message };
     const [major, minor] = this.#version.replace('v', '').split('.');
     const version = { major, minor, gitVersion: this.#version, platform: 'embedded' };
-    if (path === '/version') return { code: 200, body: version };
-    if (path === '/openapi/v2') throw notImplemented('OpenAPI v2, which kubectl wants for `kind: List`');
-    const body = discover(path, this.#cluster.kinds);
+    const body = path === '/version' ? version : discover(path, this.#kinds);
     return body ? { code: 200, body } : NOWHERE;
   }
 
-  async #resource(exchange: Exchange, target: Target): Promise<Answer | undefined> {
-    const { call, request, warnings } = exchange;
-    const { kind, subresource } = target;
-    exchange.table = wantsTable(request);
-    const { resources } = this.#cluster;
-    const shown = (code: number, object: Stored) => ({ code, body: this.#shown(exchange, target, object) });
-    const known = subresource ? ['get', 'update', 'patch'] : undefined;
-    if (call.verb === '' || known?.includes(call.verb) === false) throw methodNotAllowed(target, call.verb);
-    if (call.verb === 'get') return shown(200, resources.get(target).object);
-    if (call.verb === 'list') return this.#list(exchange, target);
-    if (call.verb === 'watch') return this.#watch(exchange, target);
-    if (call.verb.startsWith('delete')) return this.#delete(exchange, target);
-    if ((call.verb === 'create') === (call.name !== '')) {
-      throw kind.custom ? badRequest('name must be provided') : methodNotAllowed(target, call.verb);
-    }
-    const options = writeOptions(call, request, warnings);
-    this.#refuseEscalation(exchange);
-    if (call.verb === 'patch') {
-      return shown(200, resources.patch(target, await readPatch(request, kind), options));
-    }
-    const body = await readObject(request, kind.kind);
-    if (call.verb === 'create') {
-      const object = resources.create(target, body, options);
-      call.name = object.metadata.name;
-      return shown(201, object);
-    }
-    const { object, created } = resources.replace(target, body, options);
-    return shown(created ? 201 : 200, object);
+  async #write(call: Call, kind: Kind): Promise<Answer> {
+    const { verb, name, user } = call;
+    if ((verb === 'create') === (name !== ''))
+      throw kind.custom ? badRequest('name must be provided') : notAllowed(verb, kind);
+    checkOptions(call);
+    // The real server lets nobody hand out rights beyond their own; this one cannot tell.
+    const almighty = { ...call, verb: 'escalate', resource: '*' };
+    if (kind.group === RBAC && !this.#access.decide(user, almighty).allowed)
+      throw notImplemented('checks against escalation, which all who may not `escalate` everything need');
+    const body = await readBody(call, kind);
+    const old = this.store.get(kind.bucket, keyOf(call.namespace, name));
+    const creates = verb === 'create' || (verb === 'update' && kind.upsert && !old);
+    const write = creates ? create : verb === 'update' ? update : patch;
+    const object = write(this.store, kind, call, body);
+    call.name = object.metadata.name;
+    return { code: creates ? 201 : 200, body: shown(kind, call, object) };
   }
 
-  /** The real server lets nobody hand out rights beyond their own; this one cannot tell, and asks for the verb that allows it. */
-  #refuseEscalation({ user, call }: Exchange): void {
-    if (call.group !== RBAC_GROUP) return;
-    const [verb, resource] = call.resource.endsWith('bindings')
-      ? ['bind', 'clusterroles']
-      : ['escalate', call.resource];
-    const wanted = { ...call, verb, resource };
-    if (decide(this.#cluster.store, user, wanted).allowed) return;
-    throw notImplemented('privilege escalation checks, which users without the verbs bind and escalate need');
-  }
-
-  #list({ call, table }: Exchange, { kind, namespace }: Target): Answer {
-    const page = listPage(this.#cluster.store, kind, namespace, call.query);
-    if (!table) return { code: 200, body: encodeList(kind, page) };
-    const objects = page.entries.map(({ object }) => object);
-    return { code: 200, body: tableOf(kind, objects, page.metadata, call.query.get('includeObject')) };
-  }
-
-  #shown({ call, table }: Exchange, { kind }: Target, object: Stored): object {
-    if (!table) return object;
-    const { resourceVersion } = object.metadata;
-    return tableOf(kind, [object], { resourceVersion }, call.query.get('includeObject'));
-  }
-
-  #watch({ call: { query }, response, table }: Exchange, { kind, namespace }: Target): undefined {
-    const version = resourceVersionOf(query, true);
-    // The words of a server without the feature; clients then list and watch.
-    const unknown = 'sendInitialEvents is forbidden for watch unless the WatchList feature gate is enabled';
-    if (query.has('sendInitialEvents')) throw forbiddenMatch(unknown);
-    // Without a wish, the real server picks between 30 and 60 minutes.
-    const seconds = Number(query.get('timeoutSeconds') ?? 0) || 1800 + Math.floor(Math.random() * 1800);
-    const include = query.get('includeObject');
-    const render = (object: Stored, first: boolean) =>
-      tableOf(kind, [object], { resourceVersion: object.metadata.resourceVersion }, include, first);
-    const { matches } = matcher(kind, query);
-    const bookmarks = query.get('allowWatchBookmarks') === 'true';
-    const timeoutMs = Math.min(seconds * 1000, LONGEST_TIMER_MS);
-    const since = version === 0 ? undefined : version;
-    const asked = {
-      kind,
-      namespace,
-      matches,
-      version: since,
-      bookmarks,
-      timeoutMs,
-      render: table ? render : undefined,
-    };
-    serveWatch(this.#cluster.store, asked, response);
-    return undefined;
-  }
-
-  async #delete({ call, request }: Exchange, target: Target): Promise<Answer> {
-    const { kind, namespace } = target;
-    const { preconditions = {}, dryRun } = await deleteOptions(call, request);
-    const { store, resources } = this.#cluster;
-    call.dryRun = dryRun;
+  async #delete(call: Call, kind: Kind): Promise<Answer> {
+    const sent = await readBody(call);
+    if ((sent.kind ?? 'DeleteOptions') !== 'DeleteOptions')
+      throw badRequest(`no kind ${sent.kind} is registered`);
+    checkOptions(call, sent);
+    const { preconditions, dryRun = [] } = sent as { preconditions?: Json; dryRun?: string[] };
+    call.dryRun ||= dryRun.length > 0;
     if (call.verb === 'deletecollection') {
-      const page = listPage(store, kind, namespace, call.query);
-      for (const { object } of page.entries) {
-        resources.remove({ ...target, name: object.metadata.name }, preconditions, dryRun);
+      const body = list(this.store, kind, { ...call, view: undefined });
+      for (const { metadata } of (JSON.parse(body) as { items: Stored[] }).items) {
+        const entry = this.store.find(kind, { ...metadata, namespace: metadata.namespace ?? '' });
+        remove(this.store, kind, entry, call.dryRun, preconditions);
       }
-      return { code: 200, body: encodeList(kind, page) };
+      return { code: 200, body };
     }
-    const object = resources.remove(target, preconditions, dryRun);
+    const object = remove(this.store, kind, this.store.find(kind, call), call.dryRun, preconditions);
     if (kind.returnsDeleted) return { code: 200, body: object };
     const { name, uid } = object.metadata;
     const details = { name, group: kind.group || undefined, kind: kind.plural, uid };
@@ -240,23 +163,57 @@ export class ApiServer {
     return { code: 200, body };
   }
 
-  async #token({ call, request }: Exchange, target: Target): Promise<Answer> {
-    if (call.verb !== 'create') throw methodNotAllowed(target, call.verb);
-    const { object } = this.#cluster.resources.get(target);
-    return { code: 201, body: this.#identities.issue(object, await readObject(request, 'TokenRequest')) };
+  async #token(call: Call, kind: Kind): Promise<Answer> {
+    if (call.verb !== 'create') throw notAllowed(call.verb, kind);
+    const { object } = this.store.find(kind, call);
+    const { spec } = await readBody(call);
+    const head = { kind: 'TokenRequest', apiVersion: 'authentication.k8s.io/v1', metadata: object.metadata };
+    return { code: 201, body: { ...head, ...this.#access.issueToken(object, isObject(spec) ? spec : {}) } };
   }
 
-  async #review({ call, request, user }: Exchange, kind: string): Promise<Answer> {
+  async #review(call: Call, kind: Kind): Promise<Answer> {
     if (call.name) throw noSuchResource();
-    if (call.verb !== 'create') throw methodNotAllowed(undefined, call.verb);
-    const body = await readObject(request, kind);
-    if (kind === 'TokenReview') return { code: 201, body: this.#identities.review(body) };
-    if (kind !== 'SelfSubjectReview') {
-      const self = kind.startsWith('Self') ? user : undefined;
-      return { code: 201, body: reviewAccess(this.#cluster.store, self, body) };
+    if (call.verb !== 'create') throw notAllowed(call.verb, kind);
+    const body = await readBody(call);
+    const spec = isObject(body.spec) ? body.spec : {};
+    const reviews: Record<string, () => object> = {
+      TokenReview: () => this.#access.reviewToken(spec),
+      SubjectAccessReview: () => this.#access.reviewAccess(spec),
+      SelfSubjectAccessReview: () =>
+        this.#access.reviewAccess({ ...spec, user: call.user?.username, groups: call.user?.groups }),
+      SelfSubjectReview: () => ({ userInfo: call.user }),
+    };
+    const head = { kind: kind.kind, apiVersion: kind.apiVersion, metadata: {} };
+    return { code: 201, body: { ...head, spec, status: reviews[kind.kind]?.() } };
+  }
+
+  /** What follows from a change by itself. */
+  #observe({ type, entry, previous }: Change): void {
+    const { bucket, key, object } = entry;
+    if (bucket === 'namespaces.' && type === 'ADDED')
+      this.#create({ kind: 'ServiceAccount', metadata: { name: 'default' } }, key);
+    if (bucket !== DEFINITIONS) return;
+    // The instances of a definition go with it.
+    if (type === 'DELETED') for (const instance of this.store.list(key, '')) this.store.delete(instance);
+    if (object.spec !== previous?.object.spec || type === 'DELETED') {
+      const definitions = this.store.list(DEFINITIONS, '').map((one) => customKind(one.object));
+      this.#kinds = [...this.#builtIn, ...definitions];
     }
-    const apiVersion = 'authentication.k8s.io/v1';
-    return { code: 201, body: { kind, apiVersion, metadata: {}, status: { userInfo: user } } };
+    if (type !== 'ADDED') return;
+    const met = { status: 'True', lastTransitionTime: timestamp() };
+    const conditions = [
+      { ...met, type: 'NamesAccepted', reason: 'NoConflicts' },
+      { ...met, type: 'Established', reason: 'InitialNamesAccepted' },
+    ];
+    const { names, versions } = object.spec as { names: Json; versions: { name: string }[] };
+    const status = { acceptedNames: names, conditions, storedVersions: versions.map(({ name }) => name) };
+    this.store.put(DEFINITIONS, key, { ...object, status });
+  }
+
+  #create(object: Pick<Stored, 'kind' | 'metadata'>, namespace = ''): void {
+    const kind = this.#builtIn.find((one) => one.kind === object.kind)!;
+    const how = { dryRun: false, manager: 'kube-apiserver', warnings: [] };
+    create(this.store, kind, { namespace, name: '', ...how }, { ...object });
   }
 }
 
@@ -265,22 +222,8 @@ function noSuchResource(): StatusError {
 }
 
 /** Custom resources say which verb, everything else does not. */
-function methodNotAllowed(target: Target | undefined, verb: string): StatusError {
+function notAllowed(verb: string, { custom, bucket, group, plural }: Kind): StatusError {
   const generic = 'the server does not allow this method on the requested resource';
-  if (!target?.kind.custom) return new StatusError(405, 'MethodNotAllowed', generic, {});
-  const { bucket, group, plural } = target.kind;
-  const message = `${verb} is not supported on resources of kind "${bucket}"`;
-  return new StatusError(405, 'MethodNotAllowed', message, { group, kind: plural });
-}
-
-/** Whether a Table is what the client likes best; throws 406 when it accepts nothing that this server has. */
-function wantsTable(request: IncomingMessage): boolean {
-  for (const accepted of (request.headers.accept ?? '*/*').split(',')) {
-    const [type = '', ...parameters] = accepted.split(';').map((part) => part.trim());
-    const as = parameters.find((parameter) => parameter.startsWith('as='));
-    if (as === 'as=Table' && parameters.includes('v=v1')) return true;
-    if (!as && ['application/json', 'application/*', '*/*'].includes(type)) return false;
-  }
-  const message = 'only the following media types are accepted: application/json';
-  throw new StatusError(406, 'NotAcceptable', message);
+  const message = custom ? `${verb} is not supported on resources of kind "${bucket}"` : generic;
+  return new StatusError(405, 'MethodNotAllowed', message, custom ? { group, kind: plural } : {});
 }

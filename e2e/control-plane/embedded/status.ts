@@ -1,15 +1,3 @@
-/** metav1.Status of a failure, in the words of kube-apiserver. */
-export interface Status {
-  kind: 'Status';
-  apiVersion: 'v1';
-  metadata: { continue?: string };
-  status: 'Failure';
-  message: string;
-  reason?: string;
-  details?: { name?: string; group?: string; kind?: string; causes?: Cause[]; retryAfterSeconds?: number };
-  code: number;
-}
-
 export interface Cause {
   reason?: string;
   /** What follows the field's path in the Status' message. */
@@ -17,89 +5,67 @@ export interface Cause {
   field?: string;
 }
 
-/** Thrown anywhere below the request handler; its body is the answer. */
-export class StatusError extends Error {
-  readonly body: Status;
+type Details = { name?: string; group?: string; kind?: string; causes?: Cause[] };
+type Named = { group: string; plural: string };
 
-  constructor(code: number, reason: string | undefined, message: string, details?: Status['details']) {
+/** Thrown anywhere below the request handler; its body, a metav1.Status in the words of kube-apiserver, is the answer. */
+export class StatusError extends Error {
+  readonly code: number;
+  readonly body: object;
+
+  constructor(code: number, reason: string | undefined, message: string, details?: Details) {
     super(message);
     this.name = 'StatusError';
-    this.body = {
-      kind: 'Status',
-      apiVersion: 'v1',
-      metadata: {},
-      status: 'Failure',
-      message,
-      reason,
-      details,
-      code,
-    };
+    this.code = code;
+    const head = { kind: 'Status', apiVersion: 'v1', metadata: {}, status: 'Failure' };
+    this.body = { ...head, message, reason, details, code };
   }
 }
 
-interface Named {
-  group: string;
-  plural: string;
-}
+const CODES = { Forbidden: 403, NotFound: 404, AlreadyExists: 409, Conflict: 409, Invalid: 422 };
 
-/** `shardsets.meshkit.omnirelay.io "x"`, as messages begin. */
-function subject({ group, plural }: Named, name?: string): string {
-  return (group === '' ? plural : `${plural}.${group}`) + (name ? ` ${quote(name)}` : '');
-}
-
-function details({ group, plural }: Named, name: string, causes?: Cause[]): Status['details'] {
-  return { name: name || undefined, group: group || undefined, kind: plural || undefined, causes };
-}
-
-export function notFound(kind: Named, name: string): StatusError {
-  return new StatusError(404, 'NotFound', `${subject(kind, name)} not found`, details(kind, name));
-}
-
-export function alreadyExists(kind: Named, name: string): StatusError {
-  return new StatusError(409, 'AlreadyExists', `${subject(kind, name)} already exists`, details(kind, name));
-}
-
-export function conflict(kind: Named, name: string, why: string): StatusError {
-  const message = `Operation cannot be fulfilled on ${subject(kind, name)}: ${why}`;
-  return new StatusError(409, 'Conflict', message, details(kind, name));
-}
-
-export function forbidden(kind: Named, name: string, why: string, causes?: Cause[]): StatusError {
+/** `%s` in the message stands for `shardsets.meshkit.omnirelay.io "x"`. */
+export function refused(
+  reason: keyof typeof CODES,
+  { group, plural }: Named,
+  name: string,
+  message: string,
+  causes?: Cause[],
+): StatusError {
+  const subject = (group === '' ? plural : `${plural}.${group}`) + (name ? ` ${quote(name)}` : '');
+  const details = { name: name || undefined, group: group || undefined, kind: plural || undefined, causes };
   return new StatusError(
-    403,
-    'Forbidden',
-    `${subject(kind, name)} is forbidden: ${why}`,
-    details(kind, name, causes),
+    CODES[reason],
+    reason,
+    message.replace('%s', () => subject),
+    details,
   );
 }
 
-/** `kind` is a Kind's name, as the real server has it in most of these. */
-export function invalid(group: string, kind: string, name: string, causes: Cause[]): StatusError {
+/** `plural` is a Kind's name here, as the real server has it in most of these. */
+export function invalid(kind: Named, name: string, causes: Cause[]): StatusError {
   const texts = [...new Set(causes.map((cause) => `${cause.field}: ${cause.message}`))];
   const why = texts.length === 1 ? texts[0] : `[${texts.join(', ')}]`;
-  const named = { group, plural: kind };
-  const message = `${subject(named)} ${quote(name)} is invalid: ${why}`;
-  return new StatusError(422, 'Invalid', message, details(named, name, causes));
+  return refused('Invalid', kind, name, `%s is invalid: ${why}`, causes);
+}
+
+/** One cause of an `invalid`; the short forms of `reason` are those of `field.ErrorType`. */
+export function cause(reason: string, field: string, message: string): Cause {
+  return { reason: `FieldValue${reason}`, message, field };
 }
 
 export function invalidValue(field: string, value: unknown, why: string): Cause {
-  return { reason: 'FieldValueInvalid', message: `Invalid value: ${JSON.stringify(value)}: ${why}`, field };
+  return cause('Invalid', field, `Invalid value: ${JSON.stringify(value)}: ${why}`);
 }
 
 export function unsupportedValue(field: string, value: unknown, supported: readonly unknown[]): Cause {
-  const listed = supported
-    .map((one) => quote(typeof one === 'string' ? one : JSON.stringify(one)))
-    .join(', ');
-  const message = `Unsupported value: ${JSON.stringify(value)}: supported values: ${listed}`;
-  return { reason: 'FieldValueNotSupported', message, field };
+  const listed = supported.map((one) => quote(typeof one === 'string' ? one : JSON.stringify(one)));
+  const message = `Unsupported value: ${JSON.stringify(value)}: supported values: ${listed.join(', ')}`;
+  return cause('NotSupported', field, message);
 }
 
 export function badRequest(message: string): StatusError {
   return new StatusError(400, 'BadRequest', message);
-}
-
-export function expired(message: string): StatusError {
-  return new StatusError(410, 'Expired', message);
 }
 
 /** What this server leaves to the real one. */

@@ -1,5 +1,6 @@
+import { randomUUID } from 'node:crypto';
 import type { KubeObject } from '@meshkit/shards/records';
-import { expired } from './status.ts';
+import { badRequest, refused, StatusError } from './status.ts';
 
 /** An object as served; never changed in place once it is stored. */
 export interface Stored extends KubeObject {
@@ -25,23 +26,29 @@ export interface Change {
   line?: Buffer;
 }
 
+type Addressed = { group: string; plural: string; bucket: string };
+
 interface Bucket {
   entries: Map<string, Entry>;
-  /** Sorted; absent after an addition or a removal, until the next list. */
+  /** In order; absent after an addition or a removal, until the next list. */
   keys?: string[];
   history: Change[];
-  /** Nothing at or below this version can be watched from or paged at, except the state as it is now. */
+  /** Nothing below this version can be watched from. */
   floor: number;
   listeners: Set<(change: Change) => void>;
 }
 
 const HISTORY = 20_000;
+const MOST_SNAPSHOTS = 100;
+const TOO_OLD = 'The provided continue parameter is too old to display a consistent list result.';
 
-/** All objects under one global, growing resourceVersion, with a bounded history for watches and paging. */
+/** All objects under one global, growing resourceVersion, with a bounded history for watches. */
 export class Store {
   /** The newest resourceVersion given out. */
   version = 1;
   readonly #buckets = new Map<string, Bucket>();
+  /** What the next pages of lists are cut from, by kind, namespace and the id in their tokens. */
+  readonly #snapshots = new Map<string, { version: number; entries: Entry[] }>();
   /** Told of each change after it is visible. */
   readonly #observer: (change: Change) => void;
 
@@ -53,58 +60,59 @@ export class Store {
     return this.#bucket(bucket).entries.get(key);
   }
 
+  /** Everything below the namespace; '' for all. */
+  list(name: string, namespace: string): Entry[] {
+    const bucket = this.#bucket(name);
+    bucket.keys ??= [...bucket.entries.keys()].sort();
+    const within =
+      namespace === '' ? bucket.keys : bucket.keys.filter((key) => key.startsWith(`${namespace}/`));
+    return within.map((key) => bucket.entries.get(key)!);
+  }
+
+  /** Throws 404. */
+  find(kind: Addressed, { namespace, name }: { namespace: string; name: string }): Entry {
+    const entry = this.get(kind.bucket, keyOf(namespace, name));
+    if (!entry) throw refused('NotFound', kind, name, '%s not found');
+    return entry;
+  }
+
   everythingIn(namespace: string): Entry[] {
     return [...this.#buckets.keys()].flatMap((bucket) => this.list(bucket, namespace));
   }
 
-  /** Everything below the namespace ('' for all), as of `version`; throws 410 when that is forgotten. */
-  list(name: string, namespace: string, version = this.version): Entry[] {
-    const bucket = this.#bucket(name);
-    let { entries } = bucket;
-    bucket.keys ??= [...entries.keys()].sort();
-    let { keys } = bucket;
-    const since = bucket.history.findLastIndex((change) => change.entry.version <= version) + 1;
-    if (since < bucket.history.length || version < bucket.floor) {
-      if (version < bucket.floor)
-        throw expired(`The resourceVersion for the provided list is too old: ${version}`);
-      entries = new Map(entries);
-      for (const change of bucket.history.slice(since).reverse()) {
-        if (change.previous) entries.set(change.entry.key, change.previous);
-        else entries.delete(change.entry.key);
-      }
-      keys = [...entries.keys()].sort();
-    }
-    const within = namespace === '' ? keys : keys.filter((key) => key.startsWith(`${namespace}/`));
-    return within.map((key) => entries.get(key)!);
+  /** At most `limit` entries of the state as it was at the first page, and the token for the next ones. Throws 400, 410. */
+  page(scope: string, token: string | null, limit: number, now: () => Entry[]) {
+    const [, id = randomUUID(), at = '0'] = /^([0-9a-f-]{36})\.(\d+)$/.exec(token ?? '') ?? [];
+    if (token && at === '0') throw badRequest('invalid continue token: continue key is not valid');
+    const key = `${scope}/${id}`;
+    const snapshot = token ? this.#snapshots.get(key) : { version: this.version, entries: now() };
+    if (!snapshot) throw new StatusError(410, 'Expired', TOO_OLD);
+    const { version, entries } = snapshot;
+    const end = Number(at) + limit;
+    const left = Math.max(0, entries.length - end);
+    if (left > 0) this.#snapshots.set(key, snapshot);
+    const [oldest = ''] = this.#snapshots.keys();
+    if (this.#snapshots.size > MOST_SNAPSHOTS) this.#snapshots.delete(oldest);
+    return { page: entries.slice(Number(at), end), version, left, next: `${id}.${end}` };
   }
 
   /** Stores the object under the next version, which it stamps. */
   put(bucket: string, key: string, object: Stored): Entry {
     const previous = this.get(bucket, key);
-    const entry = this.#entry(bucket, key, object);
-    const { entries } = this.#bucket(bucket);
-    if (!previous) this.#bucket(bucket).keys = undefined;
-    entries.set(key, entry);
-    this.#publish({ type: previous ? 'MODIFIED' : 'ADDED', entry, previous });
-    return entry;
+    return this.#publish(previous ? 'MODIFIED' : 'ADDED', bucket, key, object, previous);
   }
 
-  delete(previous: Entry): Entry {
-    const bucket = this.#bucket(previous.bucket);
-    const entry = this.#entry(previous.bucket, previous.key, previous.object);
-    bucket.entries.delete(previous.key);
-    bucket.keys = undefined;
-    this.#publish({ type: 'DELETED', entry, previous });
-    return entry;
+  delete(entry: Entry): void {
+    this.#publish('DELETED', entry.bucket, entry.key, entry.object, entry);
   }
 
   /** Calls back for every change after `version` from now on; returns the ones that already happened. Throws 410. */
   follow(name: string, version: number, listener: (change: Change) => void): Change[] {
-    const bucket = this.#bucket(name);
-    if (version < bucket.floor) throw expired(`too old resource version: ${version} (${bucket.floor})`);
-    bucket.listeners.add(listener);
-    const since = bucket.history.findLastIndex((change) => change.entry.version <= version) + 1;
-    return bucket.history.slice(since);
+    const { floor, history, listeners } = this.#bucket(name);
+    const tooOld = `too old resource version: ${version} (${floor})`;
+    if (version < floor) throw new StatusError(410, 'Expired', tooOld);
+    listeners.add(listener);
+    return history.slice(history.findLastIndex((change) => change.entry.version <= version) + 1);
   }
 
   unfollow(name: string, listener: (change: Change) => void): void {
@@ -115,20 +123,23 @@ export class Store {
   compact(): void {
     // The version grows even when nothing was written, so that the newest one known to any client is old now.
     this.version += 1;
+    this.#snapshots.clear();
     for (const bucket of this.#buckets.values()) {
       bucket.history = [];
       bucket.floor = this.version;
     }
   }
 
-  #entry(bucket: string, key: string, object: Stored): Entry {
+  #publish(type: Change['type'], name: string, key: string, object: Stored, previous?: Entry): Entry {
     this.version += 1;
-    const stamped = { ...object, metadata: { ...object.metadata, resourceVersion: String(this.version) } };
-    return { bucket, key, version: this.version, object: stamped, json: JSON.stringify(stamped) };
-  }
-
-  #publish(change: Change): void {
-    const bucket = this.#bucket(change.entry.bucket);
+    const { version } = this;
+    const stamped = { ...object, metadata: { ...object.metadata, resourceVersion: String(version) } };
+    const entry = { bucket: name, key, version, object: stamped, json: JSON.stringify(stamped) };
+    const bucket = this.#bucket(name);
+    if (type === 'DELETED') bucket.entries.delete(key);
+    else bucket.entries.set(key, entry);
+    if (type !== 'MODIFIED') bucket.keys = undefined;
+    const change = { type, entry, previous };
     bucket.history.push(change);
     if (bucket.history.length > HISTORY) {
       bucket.floor = bucket.history[HISTORY / 2 - 1]!.entry.version;
@@ -136,6 +147,7 @@ export class Store {
     }
     for (const listener of bucket.listeners) listener(change);
     this.#observer(change);
+    return entry;
   }
 
   #bucket(name: string): Bucket {
@@ -146,4 +158,8 @@ export class Store {
     }
     return bucket;
   }
+}
+
+export function keyOf(namespace: string, name: string): string {
+  return namespace ? `${namespace}/${name}` : name;
 }
