@@ -18,7 +18,6 @@ import {
 const plane = inject('controlPlane');
 const RBAC = '/apis/rbac.authorization.k8s.io/v1';
 const AUTHENTICATION = 'authentication.k8s.io/v1';
-const AUTHORIZATION = 'authorization.k8s.io/v1';
 const STRATEGIC = 'application/strategic-merge-patch+json';
 
 let api: Api;
