@@ -60,13 +60,13 @@ export interface Backend {
   ): Promise<ShardView>;
   nodes(namespace: string | undefined, call: BackendCall): Promise<NodeView[]>;
   about(call: BackendCall): Promise<ServerInfo>;
-  diff(filter: ShardFilter, request: DiffRequest, call: BackendCall): Promise<DiffPage>;
-  /** Throws `notFound` when nothing is known of such a shard. */
-  history(request: HistoryRequest, call: BackendCall): Promise<HistoryPage>;
   /** Writes nothing. */
   simulate(request: SimulationRequest, call: BackendCall): Promise<Simulation>;
   /** Throws `notFound` when there is no such shard. */
   explain(request: ExplainRequest, call: BackendCall): Promise<ShardExplanation>;
+  diff(filter: ShardFilter, request: DiffRequest, call: BackendCall): Promise<DiffPage>;
+  /** Throws `notFound` when nothing is known of such a shard. */
+  history(request: HistoryRequest, call: BackendCall): Promise<HistoryPage>;
   watch: WatchTransport;
   /** The watch knows `onExpired: diff`. */
   readonly differences?: boolean;

@@ -249,6 +249,27 @@ describe('what', () => {
   });
 });
 
+describe('SelfSubjectAccessReview', () => {
+  test('a review of oneself is open to everybody', async () => {
+    const alice = await Api.as(plane, { name: 'alice' });
+    const resourceAttributes = { verb: 'get', group: GROUP, resource: 'probes', namespace };
+    const self = { apiVersion: AUTHORIZATION, kind: 'SelfSubjectAccessReview', spec: { resourceAttributes } };
+    expect(await alice.post(`/apis/${AUTHORIZATION}/selfsubjectaccessreviews`, self)).toMatchObject({
+      code: 201,
+      body: { kind: 'SelfSubjectAccessReview', status: { allowed: false } },
+    });
+    expect(await api.post(`/apis/${AUTHORIZATION}/selfsubjectaccessreviews`, self)).toMatchObject({
+      code: 201,
+      body: { status: { allowed: true } },
+    });
+    const resources = (await api.get(`/apis/${AUTHORIZATION}`)).body.resources as { name: string }[];
+    expect(resources).toContainEqual(
+      expect.objectContaining({ name: 'selfsubjectaccessreviews', kind: 'SelfSubjectAccessReview' }),
+    );
+    await alice.close();
+  });
+});
+
 describe('SubjectAccessReview', () => {
   const ask = (spec: object) =>
     api.post(`/apis/${AUTHORIZATION}/subjectaccessreviews`, {

@@ -18,7 +18,6 @@ import {
 const plane = inject('controlPlane');
 const RBAC = '/apis/rbac.authorization.k8s.io/v1';
 const AUTHENTICATION = 'authentication.k8s.io/v1';
-const AUTHORIZATION = 'authorization.k8s.io/v1';
 const STRATEGIC = 'application/strategic-merge-patch+json';
 
 let api: Api;
@@ -69,25 +68,6 @@ describe('access', () => {
       () => api.get(`${RBAC}/clusterroles/view`),
       (answer) => !ours(answer),
     );
-  });
-
-  test('a review of oneself is open to everybody', async () => {
-    const alice = await Api.as(plane, { name: 'alice' });
-    const resourceAttributes = { verb: 'get', group: GROUP, resource: 'probes', namespace };
-    const self = { apiVersion: AUTHORIZATION, kind: 'SelfSubjectAccessReview', spec: { resourceAttributes } };
-    expect(await alice.post(`/apis/${AUTHORIZATION}/selfsubjectaccessreviews`, self)).toMatchObject({
-      code: 201,
-      body: { kind: 'SelfSubjectAccessReview', status: { allowed: false } },
-    });
-    expect(await api.post(`/apis/${AUTHORIZATION}/selfsubjectaccessreviews`, self)).toMatchObject({
-      code: 201,
-      body: { status: { allowed: true } },
-    });
-    const resources = (await api.get(`/apis/${AUTHORIZATION}`)).body.resources as { name: string }[];
-    expect(resources).toContainEqual(
-      expect.objectContaining({ name: 'selfsubjectaccessreviews', kind: 'SelfSubjectAccessReview' }),
-    );
-    await alice.close();
   });
 
   test.each([

@@ -74,8 +74,7 @@ describe('what only the real control plane does says so', () => {
       'ClusterRoles that aggregate others',
       () => api.post(`${RBAC}/clusterroles`, { metadata: { name: 'whole' }, aggregationRule: {} }),
     ],
-    ['reviews of oneself', () => api.post('/apis/authorization.k8s.io/v1/selfsubjectaccessreviews', {})],
-    ['reviews of oneself', () => api.post('/apis/authorization.k8s.io/v1/selfsubjectrulesreviews', {})],
+    ['rules reviews of oneself', () => api.post('/apis/authorization.k8s.io/v1/selfsubjectrulesreviews', {})],
     [
       'tokens for less than 10 minutes',
       () =>

@@ -84,10 +84,11 @@ class DryRun {
       try {
         return await this.#write('PATCH', object, 'application/apply-patch+yaml', {
           fieldManager: manager,
-          force: true,
+          fieldValidation: 'Strict',
+          force: 'true',
         });
       } catch (error) {
-        // A control plane without server-side apply: as one would who never applied before, and owns no field yet.
+        // A control plane without server-side apply (nor strictness; our schemas were strict already): as one would who never applied before, and owns no field yet.
         if (statusOf(error) !== 501 && statusOf(error) !== 415) throw error;
         this.#serverSide = false;
       }
@@ -115,12 +116,12 @@ class DryRun {
     method: 'PATCH' | 'POST',
     object: KubeObject,
     contentType: string,
-    how: { fieldManager: string; force?: boolean },
+    how: Record<string, string>,
   ): Promise<unknown> {
     const { namespace, name } = object.metadata;
     const resource = resourceOf(object) as Resource;
     const path = resourcePath(resource, method === 'POST' ? { namespace } : { namespace, name });
-    const query = { dryRun: 'All', fieldValidation: 'Strict', ...how };
+    const query = { dryRun: 'All', ...how };
     return this.#kube.raw(method, path, { ...this.#limits, body: object, contentType, query });
   }
 }

@@ -41,6 +41,8 @@ async function below(path: string): Promise<string[] | undefined> {
 
 async function stdin(): Promise<string> {
   const chunks: Buffer[] = [];
+  if (process.stdin.isTTY) process.stderr.write('reading from the terminal; Ctrl-D ends it\n');
+  interrupted.signal.addEventListener('abort', () => process.stdin.destroy(), { once: true });
   for await (const chunk of process.stdin) chunks.push(chunk as Buffer);
   return Buffer.concat(chunks).toString();
 }

@@ -56,6 +56,11 @@ describe.skipIf(missing !== undefined)('kubectl mesh in a terminal', () => {
     }
   });
 
+  it('ends at Ctrl-C with 130, while it waits for manifests to be typed', async () => {
+    const { code, output } = await terminal('kubectl-mesh shards diff -f -', { after: 'Ctrl-D' });
+    expect({ code, output }).toEqual({ code: 130, output: expect.not.stringContaining('error') });
+  });
+
   it.each(['api', 'direct'])('ends a watch at Ctrl-C with 130: %s', async (mode) => {
     const line = `kubectl-mesh shards list -w --mode ${mode}`;
     const { code, output } = await terminal(line, { after: 'orders.0001' });

@@ -22,7 +22,7 @@ const NOWHERE: Answer = { code: 404, body: '404 page not found\n' };
 /** What only the real one serves: a group, or one of its resources. */
 const ELSEWHERE: Record<string, string | undefined> = {
   'admissionregistration.k8s.io': 'admission policies',
-  'authorization.k8s.io': 'reviews of oneself, which `kubectl auth can-i` asks for',
+  'authorization.k8s.io': 'rules reviews of oneself, which `kubectl auth can-i --list` asks for',
 };
 
 /** The API: authenticates, authorizes, routes by the closed table, answers, and remembers who asked what. */
@@ -179,6 +179,8 @@ export class ApiServer {
     const reviews: Record<string, () => object> = {
       TokenReview: () => this.#access.reviewToken(spec),
       SubjectAccessReview: () => this.#access.reviewAccess(spec),
+      SelfSubjectAccessReview: () =>
+        this.#access.reviewAccess({ ...spec, user: call.user?.username, groups: call.user?.groups }),
       SelfSubjectReview: () => ({ userInfo: call.user }),
     };
     const head = { kind: kind.kind, apiVersion: kind.apiVersion, metadata: {} };

@@ -74,16 +74,10 @@ class EmbeddedControlPlane extends PlaneAccess implements ControlPlane {
     this.#server.store.compact();
   }
 
-  async restart({
-    downMs = 0,
-    whileDown,
-  }: {
-    downMs?: number;
-    whileDown?: () => Promise<void>;
-  } = {}): Promise<void> {
+  async restart(options: { downMs?: number; whileDown?: () => Promise<void> } = {}): Promise<void> {
     await this.#close();
-    await sleep(downMs);
-    await whileDown?.();
+    await sleep(options.downMs ?? 0);
+    await options.whileDown?.();
     await this.listen();
   }
 
