@@ -119,7 +119,15 @@ const manifestSchema = z
       properties: {
         apiVersion: { const: 'meshkit.omnirelay.io/v1alpha1' },
         kind: { enum: ['ShardSet', 'ShardAssignment', 'MeshNode'] },
-        metadata: { type: 'object', required: ['name'] },
+        metadata: {
+          type: 'object',
+          required: ['name'],
+          properties: {
+            name: { type: 'string' },
+            namespace: { type: 'string' },
+            labels: { type: 'object', additionalProperties: { type: 'string' } },
+          },
+        },
         spec: { type: 'object' },
       },
     },

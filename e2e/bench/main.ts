@@ -8,8 +8,8 @@ const BENCHMARKS: Record<string, () => Promise<Benchmark>> = {
   list: async () => (await import('./list.ts')).benchmarkList,
   placement: async () => (await import('./placement.ts')).benchmarkPlacement,
   propagation: async () => (await import('./propagation.ts')).benchmarkPropagation,
-  simulate: async () => (await import('./simulate.ts')).benchmarkSimulate,
   resume: async () => (await import('./resume.ts')).benchmarkResume,
+  simulate: async () => (await import('./simulate.ts')).benchmarkSimulate,
 };
 
 function usage(problem: string): never {

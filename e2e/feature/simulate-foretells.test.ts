@@ -20,6 +20,9 @@ const SET: ShardSet = {
   spec: { shards: { count: 24 }, handoff: { mode: 'Immediate' }, churn: { maxConcurrentMoves: 100 } },
 };
 
+/** As JSON carries it. */
+const plain = (value: object): object => JSON.parse(JSON.stringify(value));
+
 /** What is simulated is what the operator does; and simulating writes nothing. */
 describe('a simulation', () => {
   const stop = new AbortController();
@@ -84,7 +87,8 @@ describe('a simulation', () => {
   /** What REST and gRPC, which agree, foresee for the set. */
   async function foreseen(request: SimulationRequest) {
     const [one, other] = await Promise.all([rest.simulate(request), grpc.simulate(request)]);
-    expect(JSON.parse(JSON.stringify(other))).toEqual(one);
+    // A set's status may be written between the two: another position, and the same plan.
+    expect(plain({ ...other, basis: {} })).toEqual(plain({ ...one, basis: {} }));
     return one;
   }
 
@@ -143,9 +147,10 @@ describe('a simulation', () => {
   it('says the same of one shard, with who did what', async () => {
     const name = 'orders.0003';
     const [one, other] = await Promise.all([rest.explain(NAMESPACE, name), grpc.explain(NAMESPACE, name)]);
-    const plain = JSON.parse(JSON.stringify(other));
-    const precise = (value: unknown) => JSON.parse(JSON.stringify(value).replaceAll('.000Z', 'Z'));
-    expect(precise(plain)).toEqual(precise(one));
+    const precise = (text: string) => JSON.parse(text.replaceAll('.000Z', 'Z'));
+    expect(precise(JSON.stringify({ ...other, basis: {} }))).toEqual(
+      precise(JSON.stringify({ ...one, basis: {} })),
+    );
     expect(one).toMatchObject({ course: 'stays', target: one.owner, nodesTotal: 5 });
     expect(one.nodes.find(({ node }) => node === 'node-2')).toMatchObject({
       verdict: 'draining',
