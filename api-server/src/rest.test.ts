@@ -31,6 +31,7 @@ describe('list', () => {
       'mesh-version-vector': 'lineage="l-1", position="41"',
       etag: expect.stringMatching(/^W\/"/),
       'mesh-protocol': 'http/1.1',
+      server: expect.stringMatching(/^meshkit-shards\/\d+\.\d+\.\d+$/),
     });
   });
 
