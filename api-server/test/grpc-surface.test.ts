@@ -130,7 +130,7 @@ describe('the gRPC port', () => {
     );
     for (const found of [symbol, method]) {
       if (found?.$case !== 'fileDescriptorResponse') throw new Error(`${found?.$case}`);
-      expect(found.value.fileDescriptorProto).toHaveLength(6);
+      expect(found.value.fileDescriptorProto).toHaveLength(8);
       expect(found.value.fileDescriptorProto).toEqual(expect.arrayContaining(needed.map(descriptor)));
     }
     expect(file).toMatchObject({
