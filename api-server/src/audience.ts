@@ -227,7 +227,7 @@ export class Audience {
    */
   *settled(known: Mark, { inside, atEnd }: BlockProgress): Generator<Writes> {
     const { lot } = this.#world;
-    const { records, mark, number } = this.#takeSnapshot();
+    const { records, mark, number } = this.#takeSnapshot(this.#world.timeline.position);
     const { position } = mark;
     const token = this.tokenAfter(known, true);
     const lineage = this.#world.lineage();
@@ -246,7 +246,9 @@ export class Audience {
   /** A whole snapshot, in lots. */
   *snapshot(reason: ResetReason | undefined, { inside, atEnd }: BlockProgress): Generator<Writes> {
     const { cache, lot } = this.#world;
-    const { id, records, mark, number } = this.#takeSnapshot();
+    // Who has begun with one may be beyond a shared one that is older.
+    const least = reason === 'snapshotInterrupted' ? this.#world.timeline.position : undefined;
+    const { id, records, mark, number } = this.#takeSnapshot(least);
     const { position } = mark;
     const token = this.snapshotToken(mark);
     inside(token);
@@ -270,9 +272,12 @@ export class Audience {
     if (this.#snapshot && !this.#isFresh(this.#snapshot)) this.#snapshot = undefined;
   }
 
-  #takeSnapshot(): Snapshot {
+  /** A fresh one or, if it is not older than the least position, one that others were given just now. */
+  #takeSnapshot(least = '0'): Snapshot {
     const { timeline, now } = this.#world;
-    if (this.#snapshot && this.#isFresh(this.#snapshot)) return this.#snapshot;
+    const known = this.#snapshot;
+    const isEnough = known && compareVersions(known.mark.position, least) >= 0;
+    if (isEnough && this.#isFresh(known)) return known;
     this.#snapshots += 1;
     this.#snapshot = {
       id: this.#snapshots,

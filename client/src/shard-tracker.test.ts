@@ -254,4 +254,16 @@ describe('ShardTracker', () => {
     expect(told(events)).toEqual(['RESET', 'DELETED b@1', 'MODIFIED a@4', 'ADDED d@1', 'SYNCED']);
     expect([...tracker.known()].map(({ name }) => name)).toEqual(['a', 'c', 'd']);
   });
+
+  it('does not let a shard leave by a hop from before it came back, at whatever position that is told again', () => {
+    const tracker = new ShardTracker();
+    const say = (...messages: WatchMessage[]) => told(messages.flatMap((one) => tracker.apply(one)));
+    const leaves = (position: number): ShardMessage => ({
+      ...message('DELETED', position, shard('a', 2), shard('a', 1)),
+      cause: 'filter',
+    });
+    say(...snapshot(1, shard('a', 1)), leaves(2), message('ADDED', 3, shard('a', 3)));
+    const again = { ...leaves(9), source: 'reconcile' as const };
+    expect(say(again, { ...message('ADDED', 9, shard('a', 3)), source: 'reconcile' })).toEqual([]);
+  });
 });

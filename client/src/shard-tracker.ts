@@ -152,7 +152,11 @@ export class ShardTracker {
     }
     const { cause, current } = message;
     // It left before it came back, which was told.
-    if (current && !this.#listed && isOld(current, known.view) && !isLater(message, known)) return [];
+    if (current && !this.#listed && isOld(current, known.view)) {
+      // What is known already came after it, whatever position a reconstructed stretch gives it now.
+      const isBefore = current.version < known.view.version || current.generation < known.view.generation;
+      if (isBefore || message.source === 'reconcile' || !isLater(message, known)) return [];
+    }
     this.#known.delete(key);
     this.#forget(last.uid, cause === 'filter' ? last : 'dead');
     return [{ ...changeOf(message), type: 'DELETED', cause, current, previous: known.view }];

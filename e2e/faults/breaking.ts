@@ -113,8 +113,10 @@ async function restartKube({ stage, random, note, until }: Breaking): Promise<vo
 async function compact({ stage, random, note, until }: Breaking): Promise<void> {
   do {
     note('compact etcd', 'begin');
-    // Sometimes the operators stay, so that shards move while no API server looks.
-    const links = random.below(2) === 0 ? stage.kubeLinks : stage.apiServers.map(({ kube }) => kube);
+    // Everybody; or the operators stay, so that shards move while no API server looks; or one API server knows what the other missed.
+    const servers = stage.apiServers.map(({ kube }) => kube);
+    const [one] = random.below(2) === 0 ? servers : servers.toReversed();
+    const links = [stage.kubeLinks, servers, [one!], [one!]][random.below(4)]!;
     for (const link of links) {
       link.refuse(true);
       link.reset();

@@ -145,8 +145,16 @@ class HopCheck {
     if (coalesced !== undefined && !this.#mayCoalesce(uid))
       this.#add('coalescedUnexpected', 'coalesced', `${key} ${id} at ${position} stands for ${coalesced}`);
     if (found >= 0) {
-      this.#skip(key, hops.slice(next, found), coalesced !== undefined);
+      const isVerdict = entry.type === 'DELETED' && entry.source === 'reconcile';
+      const skipped = hops.slice(next, found);
+      this.#skip(
+        key,
+        isVerdict ? skipped.filter((hop) => !this.#hasEnded(hop)) : skipped,
+        coalesced !== undefined,
+      );
       known!.next = found + 1;
+      // "It is gone, as a list says": what else was born and died before that list, nobody can know.
+      while (isVerdict && this.#isOver(hops[known!.next], position)) known!.next += 1;
       return;
     }
     // No hop: an edit of the spec, a new endpoint; or a hop that was told before, which only a program that began again may hear.
@@ -163,6 +171,14 @@ class HopCheck {
     if (before >= 0)
       this.#add(before === next - 1 ? 'duplicated' : 'outOfOrder', 'hopAgain', `${key} ${id} at ${position}`);
     else if (!this.#mayCoalesce(uid)) this.#add('outOfOrder', 'hopNeverWas', `${key} ${id} at ${position}`);
+  }
+
+  #hasEnded({ uid }: Hop): boolean {
+    return this.#context.lives.has(uid);
+  }
+
+  #isOver(hop: Hop | undefined, by: string): boolean {
+    return hop !== undefined && this.#hasEnded(hop) && hop.position <= BigInt(by);
   }
 
   /** Whether something of the shard was written at that very position, later than what was told before. */

@@ -81,6 +81,8 @@ export interface ToldEntry {
   /** Wire only: a row of a snapshot. */
   row?: boolean;
   coalesced?: number;
+  /** `reconcile`: found out afterwards, by comparing states. */
+  source?: string;
 }
 
 export interface RunHistory {

@@ -182,8 +182,8 @@ class ClientWatcher extends Watcher {
     else if (event.type === 'SYNCED' || event.type === 'BOOKMARK')
       this.record({ kind: 'mark', watcher, type: event.type, position: event.position });
     else {
-      const { type, current, previous, cause, position, coalesced } = event;
-      this.record(told(watcher, { type, current, previous, cause, position, coalesced }));
+      const { type, current, previous, cause, position, coalesced, source } = event;
+      this.record(told(watcher, { type, current, previous, cause, position, coalesced, source }));
     }
   }
 }
@@ -278,9 +278,10 @@ function told(
     cause?: string;
     position: string;
     coalesced?: number;
+    source?: string;
   },
 ): ToldEntry {
-  const { type, current, previous, cause, position, coalesced } = event;
+  const { type, current, previous, cause, position, coalesced, source } = event;
   const view = (current ?? previous)!;
   return {
     kind: 'told',
@@ -292,6 +293,7 @@ function told(
     uid: view.uid,
     state: current && stateOf(current),
     coalesced,
+    source,
   };
 }
 

@@ -85,12 +85,12 @@ export const BUGS: readonly PlantedBug[] = [
     faultClass: 'filters',
   },
   {
-    name: 'epoch-forgets',
-    what: 'epochs of a shard that was deleted and created again begin anew',
-    file: 'shards/src/epoch.ts',
-    find: 'return Math.max((previous ?? 0) + 1, Math.floor(nowMs / 1000));',
-    replace: 'return (previous ?? 0) + 1;',
-    faultClass: 'recreate',
+    name: 'epoch-of-the-clock',
+    what: 'a grant takes its epoch from the clock, whatever was given out before',
+    file: 'shards/src/decide-status.ts',
+    find: 'nextEpoch(highest, context.now);',
+    replace: 'Math.min(nextEpoch(highest, context.now), Math.floor(context.now / 1000));',
+    faultClass: 'filters',
   },
   {
     name: 'snapshot-row-skipped',
