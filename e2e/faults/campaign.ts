@@ -116,11 +116,13 @@ async function runWave(
     mayRelist,
     mayReconstruct: mayRelist || killsApiServers || faultClass === 'restore',
   };
+  const lag = new Lag(() => stage.oracle.position);
   const runs = plans.map((plan) => new Run(stage, plan, header, patienceMs));
   try {
     await Promise.all(runs.map((run) => run.prepare()));
     const note = (what: string, phase: 'begin' | 'end') => {
-      const { position } = stage.oracle;
+      // On a busy machine API servers may be behind when the fault begins.
+      const position = phase === 'end' ? stage.oracle.position : lag.position();
       for (const { recorder } of runs) recorder.add({ kind: 'fault', what, phase, position });
     };
     const act = () => runs.map((run) => run.act());
@@ -132,9 +134,35 @@ async function runWave(
     } else await Promise.all([breakThings(stage, faultClass, seed, note), ...act()]);
     await Promise.all(runs.map((run) => run.settle()));
   } finally {
+    lag.stop();
     await Promise.allSettled(runs.map((run) => run.end()));
   }
   return runs.map(({ recorder }) => recorder.history);
+}
+
+const LAG_MS = 3_000;
+const SAMPLE_MS = 200;
+
+/** Where the oracle was some seconds ago. */
+class Lag {
+  readonly #samples: string[];
+  readonly #timer: NodeJS.Timeout;
+
+  constructor(position: () => string) {
+    this.#samples = [position()];
+    this.#timer = setInterval(() => {
+      this.#samples.push(position());
+      if (this.#samples.length > LAG_MS / SAMPLE_MS) this.#samples.shift();
+    }, SAMPLE_MS);
+  }
+
+  position(): string {
+    return this.#samples[0]!;
+  }
+
+  stop(): void {
+    clearInterval(this.#timer);
+  }
 }
 
 /** A copy of the store from the middle of things; resolves with its folder. */

@@ -62,6 +62,8 @@ class HopCheck {
   #expected = new Map<string, { hops: Hop[]; next: number; base: string }>();
   /** By key: what was told last. */
   readonly #last = new Map<string, ToldEntry>();
+  /** By key: the position of the newest list that said that the shard is gone. */
+  readonly #verdicts = new Map<string, bigint>();
   #era = 0;
   #checking = false;
 
@@ -145,16 +147,9 @@ class HopCheck {
     if (coalesced !== undefined && !this.#mayCoalesce(uid))
       this.#add('coalescedUnexpected', 'coalesced', `${key} ${id} at ${position} stands for ${coalesced}`);
     if (found >= 0) {
-      const isVerdict = entry.type === 'DELETED' && entry.source === 'reconcile';
-      const skipped = hops.slice(next, found);
-      this.#skip(
-        key,
-        isVerdict ? skipped.filter((hop) => !this.#hasEnded(hop)) : skipped,
-        coalesced !== undefined,
-      );
+      if (entry.type === 'DELETED' && entry.source === 'reconcile') this.#verdicts.set(key, BigInt(position));
+      this.#skip(key, hops.slice(next, found), coalesced !== undefined);
       known!.next = found + 1;
-      // "It is gone, as a list says": what else was born and died before that list, nobody can know.
-      while (isVerdict && this.#isOver(hops[known!.next], position)) known!.next += 1;
       return;
     }
     // No hop: an edit of the spec, a new endpoint; or a hop that was told before, which only a program that began again may hear.
@@ -171,14 +166,6 @@ class HopCheck {
     if (before >= 0)
       this.#add(before === next - 1 ? 'duplicated' : 'outOfOrder', 'hopAgain', `${key} ${id} at ${position}`);
     else if (!this.#mayCoalesce(uid)) this.#add('outOfOrder', 'hopNeverWas', `${key} ${id} at ${position}`);
-  }
-
-  #hasEnded({ uid }: Hop): boolean {
-    return this.#context.lives.has(uid);
-  }
-
-  #isOver(hop: Hop | undefined, by: string): boolean {
-    return hop !== undefined && this.#hasEnded(hop) && hop.position <= BigInt(by);
   }
 
   /** Whether something of the shard was written at that very position, later than what was told before. */
@@ -201,18 +188,21 @@ class HopCheck {
     if (hops.length === 0 || covered) return;
     // Merged away altogether: came and went between two looks.
     if (this.#watcher.allowCoalescing && hops[0]?.enters && (hops.at(-1)?.leaves ?? false)) return;
-    const lost = hops.filter((hop) => !this.#isUnknowable(hop));
+    const lost = hops.filter((hop) => !this.#isUnknowable(key, hop));
     if (lost.length === 0) return;
     const detail = lost.map(({ id, position }) => `${id} at ${position}`).join(', ');
     for (const _ of lost) this.#add('missed', 'hopMissed', `${key}: ${detail}`);
   }
 
   /** It happened while nobody watched, to a shard that was gone when somebody looked again. */
-  #isUnknowable({ id, uid, position }: Hop): boolean {
+  #isUnknowable(key: string, { id, uid, position }: Hop): boolean {
     // Nobody owned it yet: what is reconstructed begins with its first owner.
     if (id.endsWith(' e0 Pending -')) return true;
     const { gaps, lives } = this.#context;
-    return lives.has(uid) && gaps.some(({ from, to }) => from <= position && position <= to);
+    if (!lives.has(uid)) return false;
+    // "It is gone, as a list says": whoever is told that knows that there may have been more.
+    if (position <= (this.#verdicts.get(key) ?? -1n)) return true;
+    return gaps.some(({ from, to }) => from <= position && position <= to);
   }
 
   #mayCoalesce(uid: string): boolean {
