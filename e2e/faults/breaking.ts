@@ -179,7 +179,7 @@ export async function restore(stage: Stage, copy: string, wave: number, note: Fa
 const READY_WITHIN_MS = 30_000;
 
 /** Every API server says again that it is up to date. */
-async function readyAgain(stage: Stage): Promise<void> {
+export async function readyAgain(stage: Stage): Promise<void> {
   const deadline = performance.now() + READY_WITHIN_MS;
   for (const { replica } of stage.apiServers) {
     for (;;) {

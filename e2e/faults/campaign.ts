@@ -3,7 +3,7 @@ import { cp, rm } from 'node:fs/promises';
 import { join } from 'node:path';
 import { setTimeout as sleep } from 'node:timers/promises';
 import { type ControlPlaneKind, planeFiles } from '../control-plane/control-plane.ts';
-import { breakThings, restore } from './breaking.ts';
+import { breakThings, type FaultNote, readyAgain, restore } from './breaking.ts';
 import { checkRun, count, emptyTally, type Tally } from './check.ts';
 import { type RunHistory, writeHistory } from './history.ts';
 import { Run, WATCHERS } from './run.ts';
@@ -93,6 +93,8 @@ export async function runCampaign(options: CampaignOptions): Promise<Tally> {
   return tally;
 }
 
+/** Taking the copy for a restore restarts kube-apiserver as well. */
+const LOSE_HISTORY: readonly FaultClass[] = ['kube-apiserver-restart', 'etcd-compaction', 'restore'];
 const EXPECTED_RESETS: Partial<Record<FaultClass, string[]>> = {
   'token-below-floor': ['expired'],
   restore: ['lineageChanged', 'expired'],
@@ -109,12 +111,12 @@ async function runWave(
   { faultClass, index, seed, runs: plans }: Wave,
   patienceMs: number,
 ): Promise<RunHistory[]> {
-  const mayRelist = faultClass === 'kube-apiserver-restart' || faultClass === 'etcd-compaction';
+  const mayRelist = LOSE_HISTORY.includes(faultClass);
   const killsApiServers = faultClass === 'api-server-kill' || faultClass === 'token-below-floor';
   const header = {
     mayReset: EXPECTED_RESETS[faultClass] ?? [],
     mayRelist,
-    mayReconstruct: mayRelist || killsApiServers || faultClass === 'restore',
+    mayReconstruct: mayRelist || killsApiServers,
   };
   const lag = new Lag(() => stage.oracle.position);
   const runs = plans.map((plan) => new Run(stage, plan, header, patienceMs));
@@ -127,7 +129,7 @@ async function runWave(
     };
     const act = () => runs.map((run) => run.act());
     if (faultClass === 'restore') {
-      const [copy] = await Promise.all([saveSoon(stage), ...act()]);
+      const [copy] = await Promise.all([saveSoon(stage, note), ...act()]);
       await Promise.all(runs.map((run) => run.rest()));
       await restore(stage, copy, index, note);
       await Promise.all(act());
@@ -166,13 +168,17 @@ class Lag {
 }
 
 /** A copy of the store from the middle of things; resolves with its folder. */
-async function saveSoon({ plane }: Stage): Promise<string> {
+async function saveSoon(stage: Stage, note: FaultNote): Promise<string> {
   await sleep(SAVE_AFTER_MS);
+  note('copy etcd', 'begin');
+  const { plane } = stage;
   const { etcdData } = planeFiles(plane.folder);
   const copy = `${etcdData}-copy`;
   // Of an earlier wave.
   await rm(copy, { recursive: true, force: true });
   await plane.restart({ whileDown: () => cp(etcdData, copy, { recursive: true }) });
+  await readyAgain(stage);
+  note('copy etcd', 'end');
   return copy;
 }
 
