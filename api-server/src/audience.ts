@@ -181,7 +181,7 @@ export class Audience {
   repeated({ change }: Told, known: Mark, at = known.position): Writes {
     const message = this.#message(change, this.tokenAfter(known, true));
     if (!message) return NOTHING;
-    const position = compareVersions(change.position, at) < 0 ? at : change.position;
+    const position = [known.position, at, change.position].sort(compareVersions).at(-1)!;
     return this.encode({ ...message, position });
   }
 

@@ -78,6 +78,9 @@ export class WatchStart {
         return { kind: 'ahead', mark, unsure: beyond };
       }
       if (!(await this.#options.waitFor(token.position))) {
+        // What was read before may have been taken back since, by a restore of which this server saw no trace.
+        this.#newest = { position: '0', restarts: timeline.restarts };
+        if (!(await this.#exists(token.position))) return reset('lineageChanged');
         throw new ShardError('unavailable', 'this server has not caught up with the token yet; try again', {
           reason: 'behindToken',
         });
