@@ -8,6 +8,7 @@ import { shardMatches } from '@meshkit/shards/filter';
 import { openPlace, sealPlace } from '@meshkit/shards/history-cursor';
 import type { Gap } from '@meshkit/shards/journal';
 import { entryOf } from '@meshkit/shards/journal-fold';
+import { gapAround } from '@meshkit/shards/journal-slice';
 import { notAMoment, parseMoment } from '@meshkit/shards/moment';
 import { invalid } from '@meshkit/shards/problem';
 import { compareVersions } from '@meshkit/shards/records';
@@ -22,7 +23,7 @@ import type {
 import { openAnyResumeToken } from '@meshkit/shards/resume-token';
 import type { JournalArchive, Replay, Stretch } from './journal-archive.ts';
 import type { Told } from './ring.ts';
-import { isInside, type Timeline } from './timeline.ts';
+import type { Timeline } from './timeline.ts';
 
 export interface HistoryReaderOptions {
   timeline: Timeline;
@@ -61,7 +62,7 @@ export class HistoryReader {
     let more = false;
     for await (const part of this.#since(from.position, signal)) {
       if (part.from !== undefined && part.from !== from.position) from = { ...from, position: part.from };
-      const gap = part.gaps.find((one) => isInside(one, to.position));
+      const gap = gapAround(part.gaps, to.position);
       if (gap) to = { ...to, position: gap.from };
       for (const told of part.entries) {
         const { change } = told;
@@ -254,7 +255,8 @@ export class HistoryReader {
     const { ring } = timeline;
     const { floor } = ring;
     const held: Told[] = [];
-    for (let at = ring.last; at > ring.numberAt(floor.position)!; at -= 1) held.push(ring.at(at)!);
+    const oldest = ring.numberAt(floor.position)!;
+    for (let at = ring.last; at > oldest; at -= 1) held.push(ring.at(at)!);
     for (const told of held) yield { told, again: false };
     const { head } = await this.#head(signal);
     const isBehind =
@@ -270,7 +272,7 @@ export class HistoryReader {
 }
 
 function* older({ entries, gaps }: Stretch, floor: string): Generator<{ told: Told; again: boolean }> {
-  const gap = gaps.find((one) => isInside(one, floor));
+  const gap = gapAround(gaps, floor);
   for (const told of entries.toReversed()) {
     const { position } = told.change;
     const again = compareVersions(position, floor) > 0;

@@ -4,7 +4,7 @@ import type { Clock } from '@meshkit/shards/clock';
 import { ShardError } from '@meshkit/shards/errors';
 import type { Gap, JournalHead, JournalReader, JournalSlice, JournalState } from '@meshkit/shards/journal';
 import { changeOf } from '@meshkit/shards/journal-fold';
-import { marksOf } from '@meshkit/shards/journal-slice';
+import { gapAround, marksOf } from '@meshkit/shards/journal-slice';
 import { compareVersions, type ShardAssignment } from '@meshkit/shards/records';
 import { recordOf, type ShardView } from '@meshkit/shards/shard-view';
 import type { Told } from './ring.ts';
@@ -324,9 +324,7 @@ export class Replay {
 
 function pieceOf(stretch: Stretch, position: string): Piece {
   const { entries, gaps } = stretch;
-  const gap = gaps.find(({ from, to }) => {
-    return compareVersions(from, position) < 0 && compareVersions(position, to) < 0;
-  });
+  const gap = gapAround(gaps, position);
   const cut = gap?.from ?? position;
   const found = entries.findIndex(({ change }) => compareVersions(change.position, cut) > 0);
   const at = found < 0 ? entries.length : found;

@@ -22,18 +22,12 @@ export interface JournalSource {
   follow(told: (head: JournalHead) => void, signal: AbortSignal): Promise<void>;
 }
 
-/** A head that was read this long ago is new enough for everybody: a herd of readers costs one read. */
-const SHARED_MS = 50;
-
 /** The journal that the operator keeps in the cluster itself. */
 export class KubernetesJournalSource implements JournalSource {
   readonly reader: JournalReader;
-  readonly #options: JournalSourceOptions;
   readonly #heads: Informer<ShardJournalHead>;
-  #read: { at: number; head: Promise<ShardJournalHead> } | undefined;
 
   constructor(options: JournalSourceOptions) {
-    this.#options = options;
     const { client, registry } = options;
     const registers = [registry];
     const damaged = new Counter({
@@ -41,12 +35,7 @@ export class KubernetesJournalSource implements JournalSource {
       help: 'How often a segment of the journal was met that is missing or damaged: tokens from before it get a reset.',
       registers,
     });
-    const get: KubeClient['get'] = (resource, name, call) =>
-      (resource as unknown) === SHARD_JOURNAL_HEADS
-        ? (this.#head() as unknown as ReturnType<typeof client.get<typeof resource._type & {}>>)
-        : client.get(resource, name, call);
-    const list: KubeClient['list'] = (resource, call) => client.list(resource, call);
-    this.reader = new KubernetesJournal({ client: { get, list }, onDamage: () => damaged.inc() });
+    this.reader = new KubernetesJournal({ client, onDamage: () => damaged.inc() });
     const fieldSelector = `metadata.name=${JOURNAL_NAME}`;
     this.#heads = new Informer({ ...options, resource: SHARD_JOURNAL_HEADS, fieldSelector });
     const heads = this.#heads;
@@ -70,14 +59,5 @@ export class KubernetesJournalSource implements JournalSource {
     } finally {
       stop();
     }
-  }
-
-  #head(): Promise<ShardJournalHead> {
-    const { client, clock } = this.#options;
-    const now = clock.monotonic();
-    if (this.#read && now - this.#read.at < SHARED_MS) return this.#read.head;
-    const head = client.get(SHARD_JOURNAL_HEADS, { name: JOURNAL_NAME });
-    this.#read = { at: now, head };
-    return head;
   }
 }

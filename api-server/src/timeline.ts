@@ -4,6 +4,7 @@ import type { Change, Mark, Point } from '@meshkit/shards/change';
 import type { Clock } from '@meshkit/shards/clock';
 import type { Gap, JournalState } from '@meshkit/shards/journal';
 import { transitionTime } from '@meshkit/shards/journal-fold';
+import { gapAround } from '@meshkit/shards/journal-slice';
 import { missedChanges } from '@meshkit/shards/missed-changes';
 import { compareVersions, type ShardAssignment } from '@meshkit/shards/records';
 import type { ShardFilter } from '@meshkit/shards/repository';
@@ -138,7 +139,7 @@ export class Timeline {
 
   /** The reconstructed stretch that a position lies inside. */
   gapAround(position: string): Gap | undefined {
-    return this.#gaps.find((gap) => isInside(gap, position));
+    return gapAround(this.#gaps, position);
   }
 
   /** `anew`: the list is of another cluster than what is known. */
@@ -353,11 +354,6 @@ export class Timeline {
     this.#fingerprints.set(record, made);
     return made;
   }
-}
-
-/** Strictly: at both ends the state is known. */
-export function isInside({ from, to }: Gap, position: string): boolean {
-  return compareVersions(from, position) < 0 && compareVersions(position, to) < 0;
 }
 
 function versionOf({ metadata }: ShardAssignment): string {

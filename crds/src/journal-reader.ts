@@ -56,6 +56,7 @@ export class KubernetesJournal implements JournalReader {
   readonly #name: string;
   readonly #onDamage: (segment: string) => void;
   readonly #cache: EntryCache;
+  #reading: Promise<ShardJournalHead | undefined> | undefined;
   #located: Located | undefined;
   #locating: { version: string; found: Promise<Chain> } | undefined;
 
@@ -67,7 +68,7 @@ export class KubernetesJournal implements JournalReader {
   }
 
   async head(signal: AbortSignal): Promise<JournalHead | undefined> {
-    const head = await readHead(this.#client, this.#name, signal);
+    const head = await this.#readHead(signal);
     return head && journalHead(head);
   }
 
@@ -141,7 +142,7 @@ export class KubernetesJournal implements JournalReader {
 
   async state(signal: AbortSignal): Promise<JournalState | undefined> {
     for (let look = 1; ; look += 1) {
-      const head = await readHead(this.#client, this.#name, signal);
+      const head = await this.#readHead(signal);
       if (!head) return undefined;
       try {
         const chain = await this.#chain(head, signal, look > 1);
@@ -167,9 +168,19 @@ export class KubernetesJournal implements JournalReader {
   }
 
   async #locate(signal: AbortSignal, anew: boolean): Promise<Located> {
-    const head = await readHead(this.#client, this.#name, signal);
+    const head = await this.#readHead(signal);
     if (!head) throw new ShardError('unavailable', 'the journal is still empty', { reason: 'noJournal' });
     return { head, chain: await this.#chain(head, signal, anew) };
+  }
+
+  /** One read for all who ask while it is under way, so without the asker's signal; its deadline is the client's own. */
+  async #readHead(signal: AbortSignal): Promise<ShardJournalHead | undefined> {
+    this.#reading ??= readHead(this.#client, this.#name).finally(() => {
+      this.#reading = undefined;
+    });
+    const head = await this.#reading;
+    signal.throwIfAborted();
+    return head;
   }
 
   async #chain(head: ShardJournalHead, signal: AbortSignal, anew: boolean): Promise<Chain> {
@@ -242,7 +253,7 @@ export function journalHead({ spec }: ShardJournalHead): JournalHead {
 export async function readHead(
   client: Pick<KubeClient, 'get'>,
   name: string,
-  signal: AbortSignal,
+  signal?: AbortSignal,
 ): Promise<ShardJournalHead | undefined> {
   try {
     return await client.get(SHARD_JOURNAL_HEADS, { name }, { signal });

@@ -24,7 +24,7 @@ const ENTRY_OVERHEAD = 300;
 /** What the watch has told and the journal not yet taken: in order, and bounded. */
 export class JournalBuffer {
   readonly #limits: BufferLimits;
-  #batches: PendingBatch[] = [];
+  #batches: { batch: PendingBatch; bytes: number }[] = [];
   #entries = 0;
   #bytes = 0;
 
@@ -38,7 +38,7 @@ export class JournalBuffer {
 
   /** A batch that waits for nothing more. */
   get isUrgent(): boolean {
-    return this.#entries >= FULL_BATCH || this.#batches.some(({ gap }) => gap !== undefined);
+    return this.#entries >= FULL_BATCH || this.#batches.some(({ batch }) => batch.gap !== undefined);
   }
 
   /** Entries of one event. False: there is no room, and nothing was taken. */
@@ -49,9 +49,10 @@ export class JournalBuffer {
       this.#entries + entries.length > this.#limits.entries || this.#bytes + bytes > this.#limits.bytes;
     if (isFull && this.#entries > 0) return false;
     const newest = this.#batches.at(-1);
-    if (newest && newest.gap === undefined && newest.entries.length < MAX_BATCH) {
-      for (const entry of entries) newest.entries.push(entry);
-    } else this.#batches.push({ entries: [...entries] });
+    if (newest && newest.batch.gap === undefined && newest.batch.entries.length < MAX_BATCH) {
+      for (const entry of entries) newest.batch.entries.push(entry);
+      newest.bytes += bytes;
+    } else this.#batches.push({ batch: { entries: [...entries] }, bytes });
     this.#entries += entries.length;
     this.#bytes += bytes;
     return true;
@@ -59,17 +60,18 @@ export class JournalBuffer {
 
   /** What a list told: as much as there is, since it is no more than the shards themselves. */
   pushGap(batch: PendingBatch): void {
-    this.#batches.push(batch);
+    const bytes = sizeOf(batch.entries);
+    this.#batches.push({ batch, bytes });
     this.#entries += batch.entries.length;
-    this.#bytes += sizeOf(batch.entries);
+    this.#bytes += bytes;
   }
 
   shift(): PendingBatch | undefined {
-    const batch = this.#batches.shift();
-    if (!batch) return undefined;
-    this.#entries -= batch.entries.length;
-    this.#bytes -= sizeOf(batch.entries);
-    return batch;
+    const oldest = this.#batches.shift();
+    if (!oldest) return undefined;
+    this.#entries -= oldest.batch.entries.length;
+    this.#bytes -= oldest.bytes;
+    return oldest.batch;
   }
 
   /** Forgets everything; returns how many entries that were. */

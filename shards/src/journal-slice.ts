@@ -1,6 +1,6 @@
 import type { Mark } from './change.ts';
 import { ShardError } from './errors.ts';
-import type { JournalEntry, JournalHead, JournalSlice } from './journal.ts';
+import type { Gap, JournalEntry, JournalHead, JournalSlice } from './journal.ts';
 import { compareVersions } from './records.ts';
 import type { ShardView } from './shard-view.ts';
 import { type Fingerprint, fingerprintOf, StateDigest } from './state-digest.ts';
@@ -22,16 +22,20 @@ export function marksOf(from: Mark, entries: readonly JournalEntry[]): Mark[] {
   });
 }
 
+/** The stretch that a position lies strictly inside: at both of its ends the state is known. */
+export function gapAround(gaps: readonly Gap[], position: string): Gap | undefined {
+  return gaps.find(
+    ({ from, to }) => compareVersions(from, position) < 0 && compareVersions(position, to) < 0,
+  );
+}
+
 /**
  * What of a slice lies after a position. Its `from` is the settled state there, or, when the position lies in a gap, the
  * one at the gap's beginning.
  */
 export function sliceAfter(slice: JournalSlice, position: string): JournalSlice {
   const { entries, gaps } = slice;
-  const inside = gaps.find(
-    ({ from, to }) => compareVersions(from, position) < 0 && compareVersions(position, to) < 0,
-  );
-  const cut = inside?.from ?? position;
+  const cut = gapAround(gaps, position)?.from ?? position;
   const kept = entries.findIndex((entry) => compareVersions(entry.position, cut) > 0);
   if (kept === 0 && entries.length > 0) return slice;
   const left = kept < 0 ? entries : entries.slice(0, kept);

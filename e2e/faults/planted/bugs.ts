@@ -145,8 +145,8 @@ export const BUGS: readonly PlantedBug[] = [
     name: 'journal-batch-reordered',
     what: 'changes of one batch are written down in the wrong order',
     file: 'operator/src/journal-buffer.ts',
-    find: 'for (const entry of entries) newest.entries.push(entry);',
-    replace: 'newest.entries.unshift(...entries);',
+    find: 'for (const entry of entries) newest.batch.entries.push(entry);',
+    replace: 'newest.batch.entries.unshift(...entries);',
     faultClass: 'api-server-kill',
   },
   {
