@@ -2,7 +2,8 @@ import type { ChangeHistory } from '@meshkit/shards/change';
 import { ERRORS, type ErrorCode } from '@meshkit/shards/errors';
 import { PHASES } from '@meshkit/shards/filter';
 import type { Problem } from '@meshkit/shards/problem';
-import type { DiffPage, HistoryPage } from '@meshkit/shards/repository';
+import type { DiffPage, HistoryPage, RepositoryStatus } from '@meshkit/shards/repository';
+import type { Access } from '@meshkit/shards/scope';
 import type { NodeView, ShardView } from '@meshkit/shards/shard-view';
 import type { ResetReason } from '@meshkit/shards/watch';
 import { z } from 'zod';
@@ -218,6 +219,58 @@ export const historySchema = z
     next: z.string().optional().describe('`cursor` of the next page; absent on the last.'),
   })
   .meta({ id: 'History' }) satisfies z.ZodType<HistoryPage>;
+
+export const accessSchema = z
+  .strictObject({
+    user: z.string(),
+    groups: z.array(z.string()).readonly(),
+    namespace: z.string().optional().describe('Absent: in all namespaces.'),
+    scopes: z
+      .array(
+        z.strictObject({
+          scope: z.string().describe('`mesh.read`, `mesh.observe` or `mesh.operate`.'),
+          allowed: z.boolean(),
+          check: z.string().optional().describe('When not allowed: the command that checks it.'),
+          grant: z.string().optional().describe('When not allowed: the command that grants it.'),
+        }),
+      )
+      .readonly(),
+  })
+  .meta({ id: 'Access' }) satisfies z.ZodType<Access>;
+
+const detail = z.string().optional().describe('Why, for people.');
+
+export const statusSchema = z
+  .strictObject({
+    api: z.string().describe('Version of this contract.'),
+    version: z.string().describe('Of the program.'),
+    lineage: z.string(),
+    position: position.describe('Everything up to here is served.'),
+    cache: z
+      .strictObject({ state: z.enum(['fresh', 'stale']), detail })
+      .describe('`stale`: kube-apiserver is out of reach, so what is served may be of the past.'),
+    journal: z
+      .strictObject({
+        state: z
+          .enum(['current', 'behind', 'absent', 'unreadable'])
+          .describe('`behind`: a change has been waiting to be written down for more than 5 s.'),
+        head: pointSchema.optional().describe('The newest state that it tells of.'),
+        floor: pointSchema.optional().describe('The oldest.'),
+        newest: position
+          .optional()
+          .describe(
+            'Of the newest change that this server holds; absent: it holds none. Found out by comparing lists it may be larger than in the journal: go by `state`.',
+          ),
+        behindMs: count
+          .optional()
+          .describe(
+            'How long this server has known the oldest change that is not written down; absent: all are.',
+          ),
+        detail,
+      })
+      .meta({ id: 'JournalStatus' }),
+  })
+  .meta({ id: 'Status' }) satisfies z.ZodType<RepositoryStatus>;
 
 /** What is in `data` of each event of a watch, as JSON. */
 export const watchDataSchemas = {

@@ -2,9 +2,9 @@ import { sealCursor } from '@meshkit/shards/cursor';
 import type { ErrorCode } from '@meshkit/shards/errors';
 import { ShardError } from '@meshkit/shards/errors';
 import { type Problem, problemOf } from '@meshkit/shards/problem';
-import type { DiffPage, HistoryPage } from '@meshkit/shards/repository';
+import type { DiffPage, HistoryPage, RepositoryStatus } from '@meshkit/shards/repository';
 import { sealResumeToken } from '@meshkit/shards/resume-token';
-import { scopeMissing } from '@meshkit/shards/scope';
+import { type Access, scopeAccess, scopeMissing } from '@meshkit/shards/scope';
 import type { NodeView, ShardView } from '@meshkit/shards/shard-view';
 
 /** One example for each answer of the API, for its document; tests hold them to the schemas. */
@@ -156,6 +156,30 @@ const EXAMPLE_NODE: NodeView = {
 };
 
 export const EXAMPLE_NODES = { items: [EXAMPLE_NODE] };
+
+export const EXAMPLE_ACCESS: Access = {
+  user: 'jane',
+  groups: ['payments-team', 'system:authenticated'],
+  namespace: 'payments',
+  scopes: [
+    scopeAccess('read', undefined),
+    scopeAccess('observe', undefined),
+    scopeAccess('operate', scopeMissing('jane', 'operate', { namespace: 'payments' })),
+  ],
+};
+
+export const EXAMPLE_STATUS: RepositoryStatus = {
+  lineage: LINEAGE,
+  position: '918290',
+  cache: { state: 'fresh' },
+  journal: {
+    state: 'behind',
+    head: { position: '911000' },
+    floor: { position: '700000', at: '2026-11-16T12:00:00.000Z' },
+    newest: POSITION,
+    behindMs: 42_000,
+  },
+};
 
 const DETAILS: Partial<Record<ErrorCode, [message: string, details: Record<string, unknown>]>> = {
   invalidArgument: [

@@ -21,6 +21,7 @@ describe('golden files', () => {
     ['page-empty', '/meshkit/shards?owner=nobody'],
     ['shard', '/meshkit/shards/payments/orders.0004'],
     ['nodes', '/meshkit/nodes?namespace=payments'],
+    ['access', '/meshkit/access?namespace=billing'],
     ['diff', '/meshkit/shards/diff?namespace=payments&from=10m'],
     ['history', '/meshkit/shards/payments/orders.0042/history'],
     ['problem-diff', '/meshkit/shards/diff?mode=gross&pageSize=0&since=1h'],

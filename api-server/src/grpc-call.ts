@@ -13,7 +13,7 @@ import type { Transport } from './operation.ts';
 import { shardErrorOf } from './problem-reply.ts';
 import { transportOf } from './protocol.ts';
 import type { RateLimits } from './rate-limits.ts';
-import type { Authenticator } from './token-review.ts';
+import type { Authenticator, Identity } from './token-review.ts';
 
 /** The gates that every call passes, the same as those of REST. */
 export interface Gates {
@@ -30,7 +30,8 @@ export interface Gates {
 export interface Method<Request> {
   /** Short name for logs and metrics; the same as that of the REST operation. */
   op: string;
-  scope: Scope;
+  /** Absent: whoever is known may call it; see `Operation`. */
+  scope?: Scope;
   /** Throws `invalidArgument`. */
   read(bytes: Uint8Array): Request;
   target(request: Request): Target;
@@ -38,6 +39,7 @@ export interface Method<Request> {
 
 export interface Admitted<Request> {
   request: Request;
+  identity: Identity;
   caller: WatchCaller;
   /** The refusal when the caller does not have this scope on the same target; rejects when nobody can say. */
   refusal(scope: Scope): Promise<ShardError | undefined>;
@@ -88,15 +90,17 @@ export class GrpcCall<Request> {
     const request = this.#method.read(bytes);
     const target = this.#method.target(request);
     Object.assign(this.access, target);
-    await authorizer.require(identity, scope, target);
+    const review = async (known: Identity) => {
+      if (scope !== undefined) await authorizer.require(known, scope, target);
+    };
+    await review(identity);
     this.access.decision = 'allow';
-    const health = cacheHealth();
+    const health = scope === undefined ? {} : cacheHealth();
     if (health.cold) throw new ShardError('unavailable', health.cold, { reason: 'cacheCold' });
-    const check = async () =>
-      authorizer.require(await authenticator.authenticate(authorization), scope, target);
+    const check = async () => review(await authenticator.authenticate(authorization));
     const caller = { key: identity.user, check };
     const refusal = (other: Scope) => refusalOf(authorizer, identity, other, target);
-    return { request, caller, refusal, transport, stale: health.stale !== undefined };
+    return { request, identity, caller, refusal, transport, stale: health.stale !== undefined };
   }
 
   /** The status that the call ends with. */

@@ -38,7 +38,7 @@ export function historyBytes({ namespace, name, floor, items, next = '' }: Histo
   }).finish();
 }
 
-function point({ position, at }: HistoryPoint) {
+export function point({ position, at }: HistoryPoint) {
   return { position, at: time(at) };
 }
 

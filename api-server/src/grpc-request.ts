@@ -1,18 +1,22 @@
+import { GetAccessRequest } from '@meshkit/proto/v1/access';
 import { DiffMode, DiffRequest } from '@meshkit/proto/v1/diff';
 import { HistoryRequest } from '@meshkit/proto/v1/history';
 import type { ShardFilter as FilterMessage } from '@meshkit/proto/v1/shard';
 import { GetRequest, ListNodesRequest, ListRequest } from '@meshkit/proto/v1/shard_service';
+import { GetStatusRequest } from '@meshkit/proto/v1/status';
 import { type KnownShard, OnExpired, WatchFrom, WatchRequest } from '@meshkit/proto/v1/watch';
 import { ShardError } from '@meshkit/shards/errors';
 import type { KnownShards, WatchRequest as Watching } from '@meshkit/shards/watch';
 import type { z } from 'zod';
 import {
+  accessQuery,
   diffQuery,
   historyQuery,
   listQuery,
   nodesQuery,
   shardParams,
   shardQuery,
+  statusQuery,
   watchQuery,
 } from './parameters.ts';
 import { validatorCompiler } from './problem-reply.ts';
@@ -45,9 +49,15 @@ export function getRequest(bytes: Uint8Array): z.output<typeof shardParams> & z.
   };
 }
 
-export function nodesRequest(bytes: Uint8Array): z.output<typeof nodesQuery> {
-  const { namespace } = decoded(ListNodesRequest, bytes);
-  return checked(nodesQuery, 'querystring', { namespace });
+export const nodesRequest = inNamespace(ListNodesRequest, nodesQuery);
+export const accessRequest = inNamespace(GetAccessRequest, accessQuery);
+export const statusRequest = inNamespace(GetStatusRequest, statusQuery);
+
+function inNamespace<S extends z.ZodType>(message: Decoder<{ namespace?: string }>, query: S) {
+  return (bytes: Uint8Array): z.output<S> => {
+    const { namespace } = decoded(message, bytes);
+    return checked(query, 'querystring', { namespace });
+  };
 }
 
 export function diffRequest(bytes: Uint8Array): z.output<typeof diffQuery> {

@@ -2,13 +2,15 @@ import { EventEmitter } from 'node:events';
 import { Metadata, type StatusObject } from '@grpc/grpc-js';
 import { systemClock } from '@meshkit/crds/clock';
 import { silentLog } from '@meshkit/crds/log';
+import { GetAccessResponse } from '@meshkit/proto/v1/access';
 import { GetRequest, ListRequest, ListResponse } from '@meshkit/proto/v1/shard_service';
+import { GetStatusRequest, GetStatusResponse } from '@meshkit/proto/v1/status';
 import { API_VERSION, type ShardAssignment } from '@meshkit/shards/records';
 import type { ShardRepository } from '@meshkit/shards/repository';
 import { Registry } from 'prom-client';
 import { describe, expect, it } from 'vitest';
 import { AccessRecorder } from './access-record.ts';
-import { EXAMPLE_DIFF, EXAMPLE_HISTORY } from './examples.ts';
+import { EXAMPLE_DIFF, EXAMPLE_HISTORY, EXAMPLE_STATUS } from './examples.ts';
 import { shardService } from './grpc-service.ts';
 import type { CacheHealth } from './kubernetes-repository.ts';
 
@@ -35,6 +37,7 @@ describe('the gRPC service', () => {
     get: () => Promise.reject(new TypeError('a mistake of ours')),
     diff: async () => EXAMPLE_DIFF,
     history: async () => EXAMPLE_HISTORY,
+    status: async () => EXAMPLE_STATUS,
     nodes: async () => [],
     meshState: async () => ({ sets: [], shards: [], nodes: [], basis: { position: '41' } }),
     waitFor: (_position, signal) => {
@@ -77,7 +80,10 @@ describe('the gRPC service', () => {
     }
   }
 
-  function run(method: 'list' | 'get', call: Call): Promise<Buffer | StatusObject> {
+  function run(
+    method: 'list' | 'get' | 'getAccess' | 'getStatus',
+    call: Call,
+  ): Promise<Buffer | StatusObject> {
     const { promise, resolve } = Promise.withResolvers<Buffer | StatusObject>();
     const handler = implementation[method] as unknown as (
       call: Call,
@@ -128,6 +134,34 @@ describe('the gRPC service', () => {
     health.cold = 'waiting for the first list';
     expect(await run('list', list({}))).toMatchObject({ code: 14, details: 'waiting for the first list' });
     health.cold = undefined;
+  });
+
+  it('says what the caller may do before it knows anything, and how it is only after', async () => {
+    health.cold = 'waiting for the first list';
+    lines.length = 0;
+    const request = () => new Call(GetStatusRequest.encode({ namespace: 'payments' }).finish());
+    const access = GetAccessResponse.decode((await run('getAccess', request())) as Buffer);
+    expect(access).toMatchObject({ user: 'jane', namespace: 'payments' });
+    expect(access.scopes.map(({ scope, allowed }) => [scope, allowed])).toEqual([
+      ['mesh.read', true],
+      ['mesh.observe', true],
+      ['mesh.operate', true],
+    ]);
+    expect(await run('getStatus', request())).toMatchObject({ code: 14 });
+    health.cold = undefined;
+    const status = GetStatusResponse.decode((await run('getStatus', request())) as Buffer);
+    expect(status).toMatchObject({
+      api: 'v1',
+      position: EXAMPLE_STATUS.position,
+      cache: { state: 'STATE_FRESH' },
+      journal: { state: 'STATE_BEHIND', behindMs: 42_000n, head: { position: '911000' } },
+    });
+    expect(lines).toMatchObject([
+      { op: 'access', decision: 'allow', namespace: 'payments', status: 'OK' },
+      { op: 'status', scope: 'read', status: 'UNAVAILABLE' },
+      { op: 'status', scope: 'read', status: 'OK' },
+    ]);
+    expect(lines[0]?.scope).toBeUndefined();
   });
 
   it('keeps a mistake of ours to itself', async () => {

@@ -19,17 +19,21 @@ import { parseShardFilter } from '@meshkit/shards/filter';
 import type { ShardRepository } from '@meshkit/shards/repository';
 import { servedNode } from '@meshkit/shards/shard-view';
 import { boundedSimulation } from '@meshkit/shards/simulate';
+import { accessOf } from './access-operation.ts';
 import { explainShard } from './explain-operation.ts';
+import { accessBytes, statusBytes } from './grpc-about.ts';
 import { type Admitted, type Gates, GrpcCall, type Method } from './grpc-call.ts';
 import { GrpcEncodings } from './grpc-encoding.ts';
 import { explainRequest, explanationBytes } from './grpc-explain.ts';
 import { diffBytes, historyBytes } from './grpc-history.ts';
 import {
+  accessRequest,
   diffRequest,
   getRequest,
   historyRequest,
   listRequest,
   nodesRequest,
+  statusRequest,
   watchRequest,
 } from './grpc-request.ts';
 import { simulateRequest, simulationBytes } from './grpc-simulate.ts';
@@ -37,6 +41,7 @@ import { GrpcSink } from './grpc-sink.ts';
 import { bufferOf, EncodedShards, nodeMessage, vectorMessage } from './grpc-views.ts';
 import { listPage, reach } from './list-page.ts';
 import { Simulator } from './simulate-operation.ts';
+import { serverStatus } from './status-operation.ts';
 
 export interface GrpcServiceOptions extends Gates {
   repository: ShardRepository;
@@ -73,6 +78,8 @@ export function shardService(options: GrpcServiceOptions): {
       history: unary(options, history(options)),
       simulate: unary(options, simulate(options)),
       explain: unary(options, explain(options)),
+      getStatus: unary(options, status(options)),
+      getAccess: unary(options, ACCESS),
       watch: watch(options),
     },
   };
@@ -268,6 +275,28 @@ function explain(options: GrpcServiceOptions): UnaryMethod<ReturnType<typeof exp
     },
   };
 }
+
+function status(options: GrpcServiceOptions): UnaryMethod<ReturnType<typeof statusRequest>> {
+  return {
+    op: 'status',
+    scope: 'read',
+    read: statusRequest,
+    target: ({ namespace }) => ({ namespace }),
+    async answer(_request, signal) {
+      return { bytes: statusBytes(await serverStatus(options, signal)), count: 1 };
+    },
+  };
+}
+
+const ACCESS: UnaryMethod<ReturnType<typeof accessRequest>> = {
+  op: 'access',
+  read: accessRequest,
+  target: ({ namespace }) => ({ namespace }),
+  async answer({ namespace }, _signal, admitted) {
+    const access = await accessOf(admitted, namespace);
+    return { bytes: accessBytes(access), count: access.scopes.length };
+  },
+};
 
 const WATCH: Method<ReturnType<typeof watchRequest>> = {
   op: 'watch',

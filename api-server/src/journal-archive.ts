@@ -58,28 +58,31 @@ export class JournalArchive {
   /** By position. */
   readonly #reading = new Map<string, Promise<Piece | 'expired' | undefined>>();
   #looking: Promise<JournalHead | undefined> | undefined;
-  #nonce = '';
-  #floor: Mark | undefined;
+  #followed: JournalHead | undefined;
 
   constructor(options: JournalArchiveOptions) {
     this.#options = options;
   }
 
+  /** The newest head that was heard of. */
+  get followed(): JournalHead | undefined {
+    return this.#followed;
+  }
+
   /** The oldest position that can be resumed from; undefined while that is not known. */
   get floor(): string | undefined {
-    return this.#floor?.position;
+    return this.#followed?.floor.position;
   }
 
   /** Tells the history that positions belong to from the ones before; empty for a cluster's first, or without a journal. */
   get nonce(): string {
-    return this.#nonce;
+    return this.#followed?.nonce ?? '';
   }
 
   /** The journal's head is this now. True when from now on positions are of another history than before. */
   follow(head: JournalHead): boolean {
-    const isOther = head.nonce !== this.#nonce;
-    this.#nonce = head.nonce;
-    this.#floor = head.floor;
+    const isOther = head.nonce !== this.nonce;
+    this.#followed = head;
     if (isOther) {
       this.#kept.clear();
       this.#keptChanges = 0;
@@ -89,9 +92,9 @@ export class JournalArchive {
   }
 
   /** The newest head; undefined without a journal, or while nothing was written. Rejects with `unavailable`. */
-  async head(signal?: AbortSignal): Promise<JournalHead | undefined> {
+  async head(signal?: AbortSignal, withinMs?: number): Promise<JournalHead | undefined> {
     const { reader } = this.#options;
-    return reader && this.#within((stop) => reader.head(stop), signal);
+    return reader && this.#within((stop) => reader.head(stop), signal, withinMs);
   }
 
   /** The state at the head, whose history this then is. Rejects with `unavailable`. */
@@ -115,7 +118,7 @@ export class JournalArchive {
     anchor?: string;
   }): Promise<Replay | 'expired' | 'other'> {
     const head = await this.head();
-    if (!head || head.nonce !== this.#nonce) return head ? 'other' : 'expired';
+    if (!head || head.nonce !== this.nonce) return head ? 'other' : 'expired';
     const isAhead = compareVersions(head.mark.position, position) < 0;
     if (isAhead && !(await this.beyond(position, true))) return 'expired';
     const piece = await this.after(position);
@@ -137,7 +140,7 @@ export class JournalArchive {
       });
       const head = await this.#looking;
       const order = head ? compareVersions(head.mark.position, position) : -1;
-      if (head && head.nonce === this.#nonce && (order > 0 || (orAt && order === 0))) return true;
+      if (head && head.nonce === this.nonce && (order > 0 || (orAt && order === 0))) return true;
       if (clock.monotonic() >= until) return false;
     }
   }
@@ -184,7 +187,7 @@ export class JournalArchive {
   async #read(position: string): Promise<Piece | 'expired' | undefined> {
     const { reader } = this.#options;
     if (!reader) return 'expired';
-    const nonce = this.#nonce;
+    const { nonce } = this;
     try {
       const slice = await this.#within(async (signal) => {
         for await (const first of reader.read(position, signal)) return first;
@@ -204,7 +207,7 @@ export class JournalArchive {
   }
 
   /** The changes of a slice. Throws `tokenExpired` when they do not lead where the slice says. */
-  #stretchOf(slice: JournalSlice, nonce = this.#nonce): Stretch {
+  #stretchOf(slice: JournalSlice, nonce = this.nonce): Stretch {
     const { from, to, entries, gaps } = slice;
     const id = `${from.position} ${from.anchor} ${to.position} ${to.anchor}`;
     const kept = this.#kept.get(id);
@@ -216,7 +219,7 @@ export class JournalArchive {
       const text = `the journal contradicts itself between ${from.position} and ${to.position}`;
       throw new ShardError('tokenExpired', text);
     }
-    if (nonce === this.#nonce && entries.length > 0) this.#keep(stretch);
+    if (nonce === this.nonce && entries.length > 0) this.#keep(stretch);
     return stretch;
   }
 
@@ -236,22 +239,30 @@ export class JournalArchive {
   }
 
   /** A read of its own, with a deadline. */
-  async #within<T>(read: (signal: AbortSignal) => Promise<T>, signal?: AbortSignal): Promise<T> {
+  async #within<T>(
+    read: (signal: AbortSignal) => Promise<T>,
+    signal?: AbortSignal,
+    withinMs?: number,
+  ): Promise<T> {
     const stop = new AbortController();
     const abort = () => stop.abort(signal?.reason);
     signal?.addEventListener('abort', abort, { once: true });
     try {
-      return await this.#timed(stop, read);
+      return await this.#timed(stop, read, withinMs);
     } finally {
       signal?.removeEventListener('abort', abort);
     }
   }
 
-  async #timed<T>(stop: AbortController, read: (signal: AbortSignal) => Promise<T>): Promise<T> {
+  async #timed<T>(
+    stop: AbortController,
+    read: (signal: AbortSignal) => Promise<T>,
+    withinMs = READ_MS,
+  ): Promise<T> {
     const done = new AbortController();
     const silent = () =>
       new ShardError('unavailable', 'the journal does not answer', { reason: 'journalSilent' });
-    const late = this.#options.clock.sleep(READ_MS, done.signal).then(
+    const late = this.#options.clock.sleep(withinMs, done.signal).then(
       () => stop.abort(silent()),
       // Woken because the read is over.
       () => undefined,

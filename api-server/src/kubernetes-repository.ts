@@ -16,8 +16,10 @@ import type {
   DiffRequest,
   HistoryPage,
   HistoryRequest,
+  JournalStatus,
   OwningNode,
   PageRequest,
+  RepositoryStatus,
   ShardFilter,
   ShardPage,
   ShardRepository,
@@ -69,6 +71,10 @@ interface Waiter {
 
 /** How long a watch may wait for this replica to reach its token. */
 const CATCH_UP_MS = 3_000;
+/** Changes are written down in batches, within a second: one that waits for so long is not under way. */
+const BEHIND_MS = 5_000;
+/** How long the journal may take to say how far it is: probes wait for that answer. */
+const HEAD_MS = 2_000;
 const IDENTIFY_BASE_MS = 200;
 const IDENTIFY_CAP_MS = 5_000;
 
@@ -226,6 +232,49 @@ export class KubernetesRepository implements ShardRepository {
 
   async history(request: HistoryRequest, signal: AbortSignal): Promise<HistoryPage> {
     return this.#history.history(request, signal);
+  }
+
+  async status(signal: AbortSignal): Promise<RepositoryStatus> {
+    const journal = await this.#journalStatus(signal);
+    const { stale } = this.health();
+    return {
+      lineage: this.#lineage(),
+      position: this.#timeline.position,
+      cache: stale === undefined ? { state: 'fresh' } : { state: 'stale', detail: stale },
+      journal,
+    };
+  }
+
+  /** How long the oldest change waits that is not written down, by the newest head that was heard of; 0 when none does. */
+  journalBehindMs(): number {
+    const { followed } = this.#journal;
+    return (followed && this.#waitingMs(followed)) ?? 0;
+  }
+
+  async #journalStatus(signal: AbortSignal): Promise<JournalStatus> {
+    const { ring } = this.#timeline;
+    try {
+      const head = await this.#journal.head(signal, HEAD_MS);
+      const newest = ring.at(ring.last)?.change.position;
+      if (!head) return { state: 'absent', newest };
+      const { mark, floor } = head;
+      const behindMs = this.#waitingMs(head);
+      return {
+        state: (behindMs ?? 0) > BEHIND_MS ? 'behind' : 'current',
+        head: { position: mark.position },
+        floor: { position: floor.position, at: floor.at },
+        newest,
+        behindMs,
+      };
+    } catch (error) {
+      if (signal.aborted || !(error instanceof ShardError)) throw error;
+      return { state: 'unreadable', newest: ring.at(ring.last)?.change.position, detail: error.message };
+    }
+  }
+
+  #waitingMs({ mark }: JournalHead): number | undefined {
+    const since = this.#timeline.changedSince(mark);
+    return since === undefined ? undefined : Math.round(this.#options.clock.monotonic() - since);
   }
 
   async #follow(signal: AbortSignal): Promise<void> {

@@ -3,10 +3,12 @@ import { ERRORS, type ErrorCode } from '@meshkit/shards/errors';
 import { describe, expect, it } from 'vitest';
 import { setUp } from '../test/rest-surface.ts';
 import {
+  accessSchema,
   listSchema,
   nodesSchema,
   problemSchema,
   shardSchema,
+  statusSchema,
   watchDataSchemas,
   watchEventSchema,
 } from './answer-schemas.ts';
@@ -65,6 +67,8 @@ describe('the examples', () => {
     ['listNodes', nodesSchema],
     ['simulateShards', simulationSchema],
     ['explainShard', explanationSchema],
+    ['getStatus', statusSchema],
+    ['getAccess', accessSchema],
   ])('of %s are what the schema allows', (id, schema) => {
     const { operation } = described.find(({ operation: { operationId } }) => operationId === id)!;
     const { value } = operation.responses[200].content['application/json'].examples.example;
@@ -89,6 +93,8 @@ describe('the answers', () => {
     ['/meshkit/shards/payments/orders.0004', shardSchema],
     ['/meshkit/nodes', nodesSchema],
     ['/meshkit/shards/payments/orders.0004/explain', explanationSchema],
+    ['/meshkit/status', statusSchema],
+    ['/meshkit/access', accessSchema],
     ['/meshkit/shards?pageSize=0', problemSchema],
     ['/meshkit/shards/payments/orders.9999', problemSchema],
   ])('of %s are what the document says', async (url, schema) => {

@@ -114,16 +114,22 @@ function operationObject(operation: Operation, schemas: Json): Json {
   // A stream has an example for each of its events.
   const examples = streams ? (example as Json) : { example };
   if (streams) for (const data of Object.values(watchDataSchemas)) refer(data, schemas);
-  const headers = ['Cache-Control', 'Vary', 'Mesh-Protocol', 'Mesh-Cache'];
-  const kept = !streams && operation.method === 'GET';
+  const headers = ['Cache-Control', 'Vary', 'Mesh-Protocol'];
+  if (scope !== undefined) headers.push('Mesh-Cache');
+  const kept = !streams && operation.method === 'GET' && !document.momentary;
   if (kept) headers.push('ETag');
+  const needed =
+    scope === undefined
+      ? 'Needs a token, and no scope.'
+      : `Needs mesh.${scope} (ClusterRole \`${SCOPE_ROLES[scope]}\`) on the namespace, or on all.`;
+  const refusals = EVERYWHERE.filter((code) => scope !== undefined || code !== 'scopeMissing');
   if (operation.op === 'list') headers.push('Mesh-Version-Vector', 'Link');
   return {
     operationId,
     tags: ['shards'],
     summary,
-    description: `${description}\n\nNeeds mesh.${scope} (ClusterRole \`${SCOPE_ROLES[scope]}\`) on the namespace, or on all.`,
-    'x-meshkit-scope': `mesh.${scope}`,
+    description: `${description}\n\n${needed}`,
+    ...(scope === undefined ? {} : { 'x-meshkit-scope': `mesh.${scope}` }),
     parameters: [
       ...parametersOf(operation.params, 'path'),
       ...parametersOf(operation.query, 'query'),
@@ -144,7 +150,7 @@ function operationObject(operation: Operation, schemas: Json): Json {
             },
           }
         : {}),
-      ...problems([...EVERYWHERE, ...errors]),
+      ...problems([...refusals, ...errors]),
     },
   };
 }

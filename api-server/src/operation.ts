@@ -26,7 +26,8 @@ interface Described<Params, Query> {
   method: 'GET' | 'POST';
   /** Fastify's form, `/meshkit/shards/:namespace/:name`. */
   url: string;
-  scope: Scope;
+  /** Absent: whoever is known may ask; what is answered is of the caller alone, and needs no cache. */
+  scope?: Scope;
   params: z.ZodType<Params>;
   query: z.ZodType<Query>;
   /** Of what is sent as JSON, with POST. */
@@ -46,6 +47,8 @@ interface OperationDocument {
   example: unknown;
   /** Besides those that every operation may give. */
   errors: readonly ErrorCode[];
+  /** Has no entity tag, and is not to be kept (`no-store`). */
+  momentary?: true;
 }
 
 /**
@@ -58,15 +61,17 @@ export interface AnsweringOperation<Params = unknown, Query = unknown> extends D
 }
 
 /** What else there is to know of a request. */
-interface Asked {
+export interface Asked {
   /** As the operation's schema gives it. */
   body: unknown;
+  identity: Identity;
   /** The refusal when the caller does not have this scope on the same target; rejects when nobody can say. */
   refusal(scope: Scope): Promise<ShardError | undefined>;
 }
 
 /** An operation whose answer does not end by itself: Server-Sent Events, behind the same gates. */
 export interface StreamingOperation<Params = unknown, Query = unknown> extends Described<Params, Query> {
+  scope: Scope;
   /**
    * Throws before its first byte, while a status can still say what is wrong; from then on (`reply.hijack()`) the
    * answer is its own. `reply` carries the common headers already. Resolves when the stream has ended.

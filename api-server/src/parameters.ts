@@ -76,9 +76,10 @@ export const listQuery = z.strictObject({
 
 export const shardQuery = z.strictObject({ minVersion });
 
-export const nodesQuery = z.strictObject({
-  namespace: namespace.optional().describe('Only nodes of this namespace; absent: all that exist.'),
-});
+const inNamespace = (what: string) => z.strictObject({ namespace: namespace.optional().describe(what) });
+export const nodesQuery = inNamespace('Only nodes of this namespace; absent: all that exist.');
+export const accessQuery = inNamespace('What the caller may do in this namespace; absent: in all.');
+export const statusQuery = inNamespace('A namespace that the caller may read; absent: all of them.');
 
 export const watchQuery = z.strictObject({
   ...conditions,

@@ -264,3 +264,65 @@ describe('the server itself', () => {
     expect(JSON.stringify(body)).not.toContain('secret');
   });
 });
+
+describe('what one may do', () => {
+  const asked = async (user: string, query = '?namespace=payments') => {
+    const surface = setUp({ health: { cold: 'waiting for the first list' } });
+    const { status, headers, body } = await surface.get(`/meshkit/access${query}`, {
+      authorization: `Bearer ${user}`,
+    });
+    return { status, headers, body, lines: surface.lines };
+  };
+
+  it('is said scope by scope, with the way to what is missing, also while the cache is cold', async () => {
+    const { status, headers, body } = await asked('reader');
+    const grant = (role: string) =>
+      expect.stringContaining(`--clusterrole=meshkit-shards-${role} --user=reader`);
+    expect({ status, body }).toEqual({
+      status: 200,
+      body: {
+        user: 'reader',
+        groups: [],
+        namespace: 'payments',
+        scopes: [
+          { scope: 'mesh.read', allowed: true },
+          { scope: 'mesh.observe', allowed: false, check: expect.any(String), grant: grant('observer') },
+          { scope: 'mesh.operate', allowed: false, check: expect.any(String), grant: grant('operator') },
+        ],
+      },
+    });
+    expect(headers['cache-control']).toBe('no-store');
+    expect(headers).not.toHaveProperty('etag');
+  });
+
+  it('is said to whoever is known, and to nobody else', async () => {
+    expect((await asked('nobody', '')).body).toMatchObject({
+      scopes: [{ allowed: false }, { allowed: false }, { allowed: false }],
+    });
+    expect((await asked('forged')).status).toBe(401);
+    expect(await asked('down')).toMatchObject({ status: 503, body: { code: 'unavailable' } });
+    expect((await asked('admin', '?namespace=')).status).toBe(400);
+  });
+
+  it('leaves a line in the access log, without a scope', async () => {
+    const { lines } = await asked('nobody', '');
+    expect(lines).toMatchObject([{ op: 'access', decision: 'allow', user: 'nobody', status: 200 }]);
+    expect(lines[0]?.scope).toBeUndefined();
+  });
+});
+
+describe('how the server is', () => {
+  it('is said to who may read, as of now', async () => {
+    const { get } = setUp();
+    const jane = { authorization: 'Bearer jane' };
+    const { status, headers, body } = await get('/meshkit/status?namespace=payments', jane);
+    expect({ status, body }).toMatchObject({ status: 200, body: { api: 'v1', cache: { state: 'fresh' } } });
+    expect(headers['cache-control']).toBe('no-store');
+    expect((await get('/meshkit/status', jane)).body.code).toBe('scopeMissing');
+  });
+
+  it('cannot be said while the cache is cold', async () => {
+    const { get } = setUp({ health: { cold: 'waiting for the first list' } });
+    expect(await get('/meshkit/status')).toMatchObject({ status: 503, body: { reason: 'cacheCold' } });
+  });
+});

@@ -21,7 +21,7 @@ import { type AccessRecord, type AccessRecorder, decisionOf } from './access-rec
 import { type Authorizer, refusalOf } from './access-review.ts';
 import type { CacheHealth } from './kubernetes-repository.ts';
 import { accepts, acceptsGzip } from './negotiation.ts';
-import type { Answer, Operation, StreamExchange, Transport } from './operation.ts';
+import type { Answer, Operation, StreamExchange, StreamingOperation, Transport } from './operation.ts';
 import { problemReply, shardErrorOf, validatorCompiler } from './problem-reply.ts';
 import { protocolOf, transportOf } from './protocol.ts';
 import type { RateLimits } from './rate-limits.ts';
@@ -160,9 +160,9 @@ function register(app: FastifyInstance, operation: Operation, options: RestOptio
       Object.assign(request.access, target);
       // Authentication has always run: Fastify calls no handler after a hook that threw.
       const identity = request.identity!;
-      await options.authorizer.require(identity, scope, target);
+      if (scope !== undefined) await options.authorizer.require(identity, scope, target);
       request.access.decision = 'allow';
-      const health = options.cacheHealth();
+      const health = scope === undefined ? {} : options.cacheHealth();
       if (health.cold) throw new ShardError('unavailable', health.cold, { reason: 'cacheCold' });
       // An answer from memory while the cluster is out of reach is true, but perhaps of the past.
       if (health.stale) reply.header('mesh-cache', 'stale');
@@ -171,7 +171,7 @@ function register(app: FastifyInstance, operation: Operation, options: RestOptio
       const gone = new AbortController();
       reply.raw.once('close', () => gone.abort());
       const refusal = (other: Scope) => refusalOf(options.authorizer, identity, other, target);
-      const asked = { body: request.body, refusal };
+      const asked = { body: request.body, identity, refusal };
       return send(request, reply, await operation.answer(params, query, gone.signal, asked));
     },
   });
@@ -179,7 +179,7 @@ function register(app: FastifyInstance, operation: Operation, options: RestOptio
 
 /** Access of a stream is reviewed again and again by whoever runs it, with the credentials that it came with. */
 function exchangeOf(
-  { scope }: Operation,
+  { scope }: StreamingOperation,
   request: FastifyRequest,
   reply: FastifyReply,
   target: Target,

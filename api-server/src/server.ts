@@ -203,6 +203,11 @@ export class ApiServer {
       });
     gauge('meshkit_cache_shards', 'Shards in memory.', () => repository.counts().shards);
     gauge('meshkit_cache_nodes', 'Mesh nodes in memory.', () => repository.counts().nodes);
+    gauge(
+      'meshkit_journal_behind_seconds',
+      'How long the oldest change has been known here that is not in the journal, by the head that is followed; 0: all are.',
+      () => repository.journalBehindMs() / 1_000,
+    );
     gauge('meshkit_api_ready', '1 when /readyz says ok.', () => (notReady() === undefined ? 1 : 0));
   }
 }

@@ -5,6 +5,7 @@ import { parseShardFilter } from '@meshkit/shards/filter';
 import type { ShardRepository } from '@meshkit/shards/repository';
 import { servedNode } from '@meshkit/shards/shard-view';
 import type { z } from 'zod';
+import { accessOperation } from './access-operation.ts';
 import { listSchema, nodesSchema, shardSchema } from './answer-schemas.ts';
 import { EncodedViews } from './encoded-views.ts';
 import { EXAMPLE_LIST, EXAMPLE_NODES, EXAMPLE_SHARD } from './examples.ts';
@@ -13,9 +14,10 @@ import { type ListSource, listPage, reach } from './list-page.ts';
 import type { AnsweringOperation, Operation } from './operation.ts';
 import { listQuery, nodesQuery, noParams, shardParams, shardQuery } from './parameters.ts';
 import { Simulator, simulateShards } from './simulate-operation.ts';
+import { statusOperation } from './status-operation.ts';
 
 export interface ReadSource extends ListSource {
-  repository: ListSource['repository'] & Pick<ShardRepository, 'get' | 'nodes' | 'meshState'>;
+  repository: ListSource['repository'] & Pick<ShardRepository, 'get' | 'nodes' | 'meshState' | 'status'>;
   /** Absent: not shared with gRPC. */
   simulator?: Simulator;
   /** Absent: not shared with anybody else who serves the same shards as JSON. */
@@ -35,6 +37,8 @@ export function shardOperations(source: ReadSource): Operation[] {
     explainOperation(source),
     listNodes(source),
     simulateShards(simulator),
+    statusOperation(source),
+    accessOperation(),
   ] as Operation[];
 }
 

@@ -12,8 +12,8 @@ function shard(id: string, version: string, owner = 'node-1', uid = `u-${id}`): 
   };
 }
 
-function setUp(changes = 100) {
-  const timeline = new Timeline({ changes, bytes: 1 << 30 }, { monotonic: () => 0, now: () => 0 });
+function setUp(changes = 100, monotonic = () => 0) {
+  const timeline = new Timeline({ changes, bytes: 1 << 30 }, { monotonic, now: () => 0 });
   timeline.apply({
     type: 'REPLACED',
     items: [shard('1', '5'), shard('2', '6'), shard('3', '7')],
@@ -103,5 +103,55 @@ describe('a timeline', () => {
     expect(timeline.get('a', 'orders.1')?.metadata.managedFields).toEqual([
       { manager: 'kubectl', operation: 'Apply', time: 't1' },
     ]);
+  });
+});
+
+describe('what somebody has not heard', () => {
+  function changing(changes?: number) {
+    let time = 0;
+    const { timeline } = setUp(changes, () => time);
+    const at = (now: number, version: string) => {
+      time = now;
+      timeline.apply({ type: 'MODIFIED', object: shard('1', version) });
+      return timeline.head;
+    };
+    return { timeline, at, pass: (now: number) => (time = now) };
+  }
+
+  it('waits since the first change after what they know', () => {
+    const { timeline, at } = changing();
+    const before = timeline.head;
+    const first = at(100, '11');
+    const second = at(200, '12');
+    expect([before, first, second].map((mark) => timeline.changedSince(mark))).toEqual([100, 200, undefined]);
+    // They know more than we do.
+    expect(timeline.changedSince({ position: '15', ordinal: 0, anchor: 'other' })).toBeUndefined();
+  });
+
+  it('is nothing when they have the same state, though a list gave a deletion a larger position here', () => {
+    const { timeline, pass } = changing();
+    const { timeline: theirs } = setUp();
+    theirs.apply({ type: 'DELETED', object: shard('3', '12') });
+    pass(100);
+    timeline.apply({ type: 'REPLACED', items: [shard('1', '5'), shard('2', '6')], resourceVersion: '20' });
+    expect(timeline.changedSince(theirs.head)).toBeUndefined();
+    pass(300);
+    timeline.apply({ type: 'MODIFIED', object: shard('1', '21') });
+    expect(timeline.changedSince(theirs.head)).toBe(300);
+  });
+
+  it('waits at least since what is still known', () => {
+    const { timeline, at } = changing(1);
+    const before = timeline.head;
+    at(100, '11');
+    at(200, '12');
+    expect(timeline.changedSince(before)).toBe(200);
+  });
+
+  it('waits since the beginning when they are behind that', () => {
+    const { timeline, pass } = changing();
+    pass(500);
+    expect(timeline.changedSince({ position: '4', ordinal: 0, anchor: 'other' })).toBe(0);
+    expect(timeline.changedSince({ ...timeline.head, position: '4' })).toBeUndefined();
   });
 });

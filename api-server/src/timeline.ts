@@ -56,6 +56,8 @@ export class Timeline {
   #restarts = 0;
   #branch = '';
   #synced = false;
+  /** Monotonic milliseconds when the ring's history began. */
+  #begunAt = 0;
   #isSeeded = false;
 
   constructor(limits: RingLimits, clock: Pick<Clock, 'monotonic' | 'now'>) {
@@ -142,6 +144,21 @@ export class Timeline {
     return gapAround(this.#gaps, position);
   }
 
+  /**
+   * Since when (monotonic milliseconds) the oldest change is known that does not lead to a state somebody else has; undefined
+   * when it has them all. By the state first: a deletion that a list told has another position here than where it was seen.
+   */
+  changedSince({ position, anchor }: Mark): number | undefined {
+    const { ring } = this;
+    const from = ring.numberAt(position);
+    const first = from ?? ring.last - ring.size;
+    for (let known = first; known <= ring.last; known += 1) {
+      if (ring.markAt(known)?.anchor === anchor) return ring.at(known + 1)?.arrivedAt;
+    }
+    // A state before everything that is held has missed at least what the history here began with.
+    return ring.at(first + 1)?.arrivedAt ?? (from === undefined ? this.#begunAt : undefined);
+  }
+
   /** `anew`: the list is of another cluster than what is known. */
   apply(event: ReflectorEvent<ShardAssignment>, anew = false): void {
     if (event.type === 'REPLACED') this.#replace(event.items.map(slim), event.resourceVersion, anew);
@@ -195,7 +212,7 @@ export class Timeline {
   beginLineage(): void {
     this.#branch = '';
     this.#gaps = [];
-    this.ring.restart(this.head);
+    this.#begin();
     this.#restarts += 1;
   }
 
@@ -321,7 +338,12 @@ export class Timeline {
     }
     this.#position = position;
     this.#last = { position, ordinal: 0 };
+    this.#begin();
+  }
+
+  #begin(): void {
     this.ring.restart(this.head);
+    this.#begunAt = this.#clock.monotonic();
   }
 
   /** How the state at a position differs from the present one. */

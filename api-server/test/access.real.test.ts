@@ -88,13 +88,21 @@ const OPERATIONS = [
   'watch own',
   'watch other',
   'watch all',
+  'status own',
+  'status other',
+  'status all',
+  'access own',
+  'access other',
+  'access all',
 ] as const;
 type Row = Record<(typeof OPERATIONS)[number], number>;
 
 const each = (status: number): Row => Object.fromEntries(OPERATIONS.map((name) => [name, status])) as Row;
+/** What one may do is said to everybody who is known. */
+const KNOWN = { 'access own': 200, 'access other': 200, 'access all': 200 };
 /** 403 but where something is said. */
-const but = (exceptions: Partial<Row>): Row => ({ ...each(403), ...exceptions });
-const OWN_READS = { 'list own': 200, 'get own': 200, 'nodes own': 200 };
+const but = (exceptions: Partial<Row>): Row => ({ ...each(403), ...KNOWN, ...exceptions });
+const OWN_READS = { 'list own': 200, 'get own': 200, 'nodes own': 200, 'status own': 200 };
 const ALL_READS = {
   ...OWN_READS,
   'list other': 200,
@@ -102,6 +110,8 @@ const ALL_READS = {
   'get other': 404,
   'nodes other': 200,
   'nodes all': 200,
+  'status other': 200,
+  'status all': 200,
 };
 
 const TRUTH: Record<string, Row> = {
@@ -109,11 +119,16 @@ const TRUTH: Record<string, Row> = {
   garbage: each(401),
   'wrong audience': each(401),
   'cluster audience': each(401),
-  'no role': each(403),
+  'no role': but({}),
   read: but(OWN_READS),
   observe: but({ ...OWN_READS, 'watch own': 200 }),
   operate: but({ ...OWN_READS, 'watch own': 200 }),
-  'read in another namespace': but({ 'list other': 200, 'get other': 404, 'nodes other': 200 }),
+  'read in another namespace': but({
+    'list other': 200,
+    'get other': 404,
+    'nodes other': 200,
+    'status other': 200,
+  }),
   'read in all namespaces': but(ALL_READS),
   'observe in all namespaces': { ...but(ALL_READS), 'watch own': 200, 'watch other': 200, 'watch all': 200 },
 };
@@ -190,6 +205,12 @@ describe('the truth table of access', () => {
       'watch own': () => watch(`/meshkit/shards/watch${own}`),
       'watch other': () => watch(`/meshkit/shards/watch${elsewhere}`),
       'watch all': () => watch('/meshkit/shards/watch'),
+      'status own': () => get(`/meshkit/status${own}`),
+      'status other': () => get(`/meshkit/status${elsewhere}`),
+      'status all': () => get('/meshkit/status'),
+      'access own': () => get(`/meshkit/access${own}`),
+      'access other': () => get(`/meshkit/access${elsewhere}`),
+      'access all': () => get('/meshkit/access'),
     });
   }
 
@@ -225,6 +246,12 @@ describe('the truth table of access', () => {
       'watch own': () => watch({ namespace }),
       'watch other': () => watch({ namespace: elsewhere }),
       'watch all': () => watch({}),
+      'status own': () => status(grpc.status({ namespace }, token)),
+      'status other': () => status(grpc.status({ namespace: elsewhere }, token)),
+      'status all': () => status(grpc.status({}, token)),
+      'access own': () => status(grpc.access({ namespace }, token)),
+      'access other': () => status(grpc.access({ namespace: elsewhere }, token)),
+      'access all': () => status(grpc.access({}, token)),
     });
   }
 
@@ -273,8 +300,9 @@ describe('the truth table of access', () => {
     ahead += 61_000;
     expect(lastEvent(await stream.ended)).toMatchObject({ event: 'shard-error', data: { code, status } });
     expect((await call.ended)?.reason).toBe(code);
-    expect(await byRest(who)).toEqual(each(status));
-    expect(await byGrpc(who)).toEqual(each(status));
+    const refused = status === 403 ? but({}) : each(status);
+    expect(await byRest(who)).toEqual(refused);
+    expect(await byGrpc(who)).toEqual(refused);
   });
 
   it('review backend down: nobody is let in, and streams end when nobody could say for long', async () => {

@@ -1,4 +1,5 @@
 import { API_SERVER_SERVICE_ACCOUNT } from '@meshkit/crds/roles';
+import type { ScopeAccess } from '@meshkit/shards/scope';
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
 import { Wire } from './exchange.ts';
 import { AUDIENCE, Cast, eventually, type RunningServer, startServer } from './running-server.ts';
@@ -70,6 +71,32 @@ describe('access to the list', () => {
           challenge: expect.stringContaining('insufficient_scope'),
         });
     }
+  });
+
+  it.each<[string, boolean[], boolean[]]>([
+    ['no-role', [false, false, false], [false, false, false]],
+    ['reader', [true, false, false], [false, false, false]],
+    ['observer', [true, true, false], [false, false, false]],
+    ['operator', [true, true, true], [false, false, false]],
+    ['reader-everywhere', [true, false, false], [true, false, false]],
+  ])('says what %s may do: here %j, everywhere %j', async (who, here, everywhere) => {
+    for (const [query, allowed] of [
+      [`?namespace=${cast.namespace}`, here],
+      ['', everywhere],
+    ] as const) {
+      const { status, body } = await wire.get(`/meshkit/access${query}`, tokens[who]);
+      const found = body.scopes.map((scope: ScopeAccess) => scope.allowed);
+      expect({ status, user: body.user, found }).toEqual({
+        status: 200,
+        user: `system:serviceaccount:${cast.namespace}:${who}`,
+        found: allowed,
+      });
+      expect(body.groups).toContain(`system:serviceaccounts:${cast.namespace}`);
+    }
+  });
+
+  it.each(['anonymous', 'garbage', 'wrong audience'])('says nothing to %s', async (who) => {
+    expect((await wire.get('/meshkit/access', tokens[who])).status).toBe(401);
   });
 
   it('tells the refused what is missing and how to get it', async () => {

@@ -125,7 +125,8 @@ describe('the gRPC port', () => {
       },
     });
     const descriptor = (name: string) => FILES.find((known) => known.name === name)?.descriptor;
-    const own = ['shard_service', 'diff', 'explain', 'history', 'node', 'shard', 'simulate', 'watch'];
+    const parts = ['access', 'diff', 'explain', 'history', 'node', 'shard', 'simulate', 'status', 'watch'];
+    const own = ['shard_service', ...parts];
     const needed = own.map((name) => `meshkit/shards/v1/${name}.proto`);
     // And two of Google's.
     for (const found of [symbol, method]) {

@@ -9,6 +9,7 @@ import {
 } from '@grpc/grpc-js';
 import { BadRequest, ErrorInfo, RetryInfo } from '@meshkit/proto/rpc/error_details';
 import { Status } from '@meshkit/proto/rpc/status';
+import { GetAccessRequest, type GetAccessResponse } from '@meshkit/proto/v1/access';
 import {
   type DeepPartial,
   GetRequest,
@@ -19,6 +20,7 @@ import {
   type ListResponse,
   ShardServiceClient,
 } from '@meshkit/proto/v1/shard_service';
+import { GetStatusRequest, type GetStatusResponse } from '@meshkit/proto/v1/status';
 import { WatchRequest, type WatchResponse } from '@meshkit/proto/v1/watch';
 import { CA } from './running-server.ts';
 
@@ -73,6 +75,16 @@ export class GrpcWire {
   nodes(request: DeepPartial<ListNodesRequest>, token?: string): Promise<Outcome<ListNodesResponse>> {
     const message = ListNodesRequest.fromPartial(request);
     return outcome((done) => this.client.listNodes(message, metadata(token), { deadline: soon() }, done));
+  }
+
+  status(request: DeepPartial<GetStatusRequest>, token?: string): Promise<Outcome<GetStatusResponse>> {
+    const message = GetStatusRequest.fromPartial(request);
+    return outcome((done) => this.client.getStatus(message, metadata(token), { deadline: soon() }, done));
+  }
+
+  access(request: DeepPartial<GetAccessRequest>, token?: string): Promise<Outcome<GetAccessResponse>> {
+    const message = GetAccessRequest.fromPartial(request);
+    return outcome((done) => this.client.getAccess(message, metadata(token), { deadline: soon() }, done));
   }
 
   watch(

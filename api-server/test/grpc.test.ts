@@ -7,6 +7,7 @@ import { API_VERSION } from '@meshkit/shards/records';
 import type { NodeView, ShardView } from '@meshkit/shards/shard-view';
 import fc from 'fast-check';
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
+import type { serverStatus } from '../src/status-operation.ts';
 import { type Reply, Wire } from './exchange.ts';
 import { GrpcWire, type Outcome } from './grpc-wire.ts';
 import { AUDIENCE, Cast, eventually, type RunningServer, startServer } from './running-server.ts';
@@ -69,9 +70,11 @@ describe('gRPC answers what REST answers', () => {
     await cast.close();
   });
 
+  type Status = Awaited<ReturnType<typeof serverStatus>>;
+
   /** What a caller asks for, before it is put into words of one surface. */
   interface Query {
-    op: 'list' | 'get' | 'nodes';
+    op: 'list' | 'get' | 'nodes' | 'status' | 'access';
     who: string;
     namespace?: string;
     name: string;
@@ -92,7 +95,7 @@ describe('gRPC answers what REST answers', () => {
     );
 
   const queries: fc.Arbitrary<Query> = fc.record({
-    op: fc.constantFrom('list' as const, 'list' as const, 'get' as const, 'nodes' as const),
+    op: fc.constantFrom<Query['op'][]>('list', 'list', 'list', 'get', 'get', 'nodes', 'status', 'access'),
     who: mostly('reader', 'no-role', 'anonymous', 'garbage'),
     namespace: mostly<string | undefined>(
       cast.namespace,
@@ -143,7 +146,7 @@ describe('gRPC answers what REST answers', () => {
       for (const value of values) if (value !== undefined) sent.append(key, value);
     };
     if (op !== 'get') put('namespace', [namespace]);
-    if (op !== 'nodes') put('minVersion', [query.minVersion]);
+    if (op === 'get' || op === 'list') put('minVersion', [query.minVersion]);
     if (op === 'list') {
       put('shardSet', [query.shardSet]);
       put('owner', owners);
@@ -154,14 +157,14 @@ describe('gRPC answers what REST answers', () => {
       put('cursor', [query.cursor]);
     }
     const shard = `/${encodeURIComponent(namespace ?? '-')}/${encodeURIComponent(name)}`;
-    const path = op === 'nodes' ? '/meshkit/nodes' : `/meshkit/shards${op === 'get' ? shard : ''}`;
-    return rest.get(`${path}?${sent}`, tokens[who]);
+    const path = op === 'get' ? `shards${shard}` : op === 'list' ? 'shards' : op;
+    return rest.get(`/meshkit/${path}?${sent}`, tokens[who]);
   }
 
   function overGrpc(query: Query): Promise<Outcome<unknown>> {
     const { op, who, namespace, name, shardSet, owners, zones, search, pageSize = 0 } = query;
     const { cursor: pageToken = '', minVersion = '' } = query;
-    if (op === 'nodes') return grpc.nodes({ namespace }, tokens[who]);
+    if (op !== 'get' && op !== 'list') return grpc[op]({ namespace }, tokens[who]);
     if (op === 'get') return grpc.get({ namespace: namespace ?? '-', name, minVersion }, tokens[who]);
     const phases = query.phases.map((phase) =>
       phase === 'UNRECOGNIZED' ? phase : `PHASE_${phase.toUpperCase()}`,
@@ -186,12 +189,14 @@ describe('gRPC answers what REST answers', () => {
     // The sample is worth something only when it meets every kind of answer.
     expect([...seen.keys()].sort()).toEqual(
       [
+        'access',
         'get',
         'invalidArgument',
         'list',
         'nodes',
         'notFound',
         'scopeMissing',
+        'status',
         'tokenInvalid',
         'unauthenticated',
       ].sort(),
@@ -244,9 +249,17 @@ describe('gRPC answers what REST answers', () => {
       }));
       return { items };
     }
+    if (op === 'access') return { items: body };
+    if (op === 'status') return { items: plainStatus(body) };
     const { consistency, resumeToken, nextCursor } = body;
     const items = (body.items as ShardView[]).map(plainShard);
     return { items, more: nextCursor !== undefined, consistency, resumable: resumeToken !== undefined };
+  }
+
+  /** What does not change from one question to the next, in the words of the protobuf message. */
+  function plainStatus({ api, version, lineage, cache, journal }: Status): unknown {
+    const word = (state: string) => `STATE_${state.replace('STATE_', '').toUpperCase()}`;
+    return { api, version, lineage, cache: word(cache.state), journal: word(journal.state) };
   }
 
   /** The view in the words of the protobuf message. */
@@ -273,6 +286,8 @@ describe('gRPC answers what REST answers', () => {
     const answer = plain(outcome.ok) as any;
     if (op === 'get') return { items: [answer.shard] };
     if (op === 'nodes') return { items: answer.nodes };
+    if (op === 'access') return { items: answer };
+    if (op === 'status') return { items: plainStatus(answer) };
     const { shards, nextPageToken, consistency, resumeToken } = answer;
     return {
       items: shards,

@@ -9,7 +9,7 @@ import type { WatchMessage } from '@meshkit/shards/watch';
 import { Registry } from 'prom-client';
 import { AccessRecorder } from '../src/access-record.ts';
 import { EncodedViews } from '../src/encoded-views.ts';
-import { EXAMPLE_DIFF, EXAMPLE_HISTORY } from '../src/examples.ts';
+import { EXAMPLE_DIFF, EXAMPLE_HISTORY, EXAMPLE_STATUS } from '../src/examples.ts';
 import { type HistorySource, historyOperations } from '../src/history-operations.ts';
 import type { CacheHealth } from '../src/kubernetes-repository.ts';
 import { openApiAnswer } from '../src/openapi.ts';
@@ -110,6 +110,7 @@ export function setUp(
     }),
     diff: async () => EXAMPLE_DIFF,
     history: async () => EXAMPLE_HISTORY,
+    status: async () => EXAMPLE_STATUS,
     waitFor: async (position) => compareVersions(history.position, position) >= 0,
     watch: async (_request, sink) => {
       const messages = options.messages ?? [];

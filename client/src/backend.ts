@@ -4,9 +4,11 @@ import type {
   DiffRequest,
   HistoryPage,
   HistoryRequest,
+  RepositoryStatus,
   ShardFilter,
   VersionVector,
 } from '@meshkit/shards/repository';
+import type { Access } from '@meshkit/shards/scope';
 import type { NodeView, ShardView } from '@meshkit/shards/shard-view';
 import type { Simulation, SimulationRequest } from '@meshkit/shards/simulate';
 import type { WatchTransport } from './watch-transport.ts';
@@ -43,6 +45,9 @@ export interface ServerInfo {
   version?: string;
 }
 
+/** How a server is: its contract and program, its cache, and the journal beside it. */
+export interface ServerStatus extends ServerInfo, RepositoryStatus {}
+
 export interface ExplainRequest {
   namespace: string;
   name: string;
@@ -60,6 +65,8 @@ export interface Backend {
   ): Promise<ShardView>;
   nodes(namespace: string | undefined, call: BackendCall): Promise<NodeView[]>;
   about(call: BackendCall): Promise<ServerInfo>;
+  status(namespace: string | undefined, call: BackendCall): Promise<ServerStatus>;
+  access(namespace: string | undefined, call: BackendCall): Promise<Access>;
   /** Writes nothing. */
   simulate(request: SimulationRequest, call: BackendCall): Promise<Simulation>;
   /** Throws `notFound` when there is no such shard. */

@@ -40,6 +40,14 @@ export class GrpcBackend implements Backend {
     throw new ShardError('invalidArgument', `the gRPC surface does not say what it is: ${how}`);
   }
 
+  async status(namespace: string | undefined, call: BackendCall) {
+    return (await this.#connection()).status(namespace, call);
+  }
+
+  async access(namespace: string | undefined, call: BackendCall) {
+    return (await this.#connection()).access(namespace, call);
+  }
+
   async simulate(request: SimulationRequest, call: BackendCall) {
     return (await this.#connection()).simulate(request, call);
   }

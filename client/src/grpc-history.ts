@@ -39,7 +39,7 @@ export function historyPage(answer: HistoryResponse): HistoryPage {
   };
 }
 
-function point(message: PointMessage | undefined): HistoryPoint {
+export function point(message: PointMessage | undefined): HistoryPoint {
   return { position: message?.position ?? '', at: time(message?.at) };
 }
 

@@ -7,6 +7,7 @@ import {
   Metadata,
   type ServiceError,
 } from '@grpc/grpc-js';
+import type { GetAccessResponse } from '@meshkit/proto/v1/access';
 import { DiffMode, type DiffResponse } from '@meshkit/proto/v1/diff';
 import type { ExplainResponse } from '@meshkit/proto/v1/explain';
 import type { HistoryResponse } from '@meshkit/proto/v1/history';
@@ -19,6 +20,7 @@ import {
   ShardServiceClient,
 } from '@meshkit/proto/v1/shard_service';
 import type { SimulateResponse } from '@meshkit/proto/v1/simulate';
+import type { GetStatusResponse } from '@meshkit/proto/v1/status';
 import { OnExpired, WatchFrom, type WatchRequest, type WatchResponse } from '@meshkit/proto/v1/watch';
 import { ShardError } from '@meshkit/shards/errors';
 import type { ShardExplanation } from '@meshkit/shards/explain';
@@ -30,9 +32,11 @@ import type {
   ShardFilter,
   VersionVector,
 } from '@meshkit/shards/repository';
+import type { Access } from '@meshkit/shards/scope';
 import type { NodeView, ShardView } from '@meshkit/shards/shard-view';
 import type { Simulation, SimulationRequest } from '@meshkit/shards/simulate';
-import type { ExplainRequest } from './backend.ts';
+import type { ExplainRequest, ServerStatus } from './backend.ts';
+import { statusView } from './grpc-about.ts';
 import { errorOfStatus } from './grpc-error.ts';
 import { diffPage, historyPage } from './grpc-history.ts';
 import { explanationView, simulateMessage, simulationView } from './grpc-simulate-views.ts';
@@ -177,6 +181,20 @@ export class GrpcOrigin {
       this.#client.listNodes({ namespace }, metadata, deadline, done),
     );
     return nodes.map(nodeView);
+  }
+
+  async status(namespace: string | undefined, options: GrpcCallOptions): Promise<ServerStatus> {
+    return statusView(
+      await this.#call<GetStatusResponse>(options, (metadata, deadline, done) =>
+        this.#client.getStatus({ namespace }, metadata, deadline, done),
+      ),
+    );
+  }
+
+  access(namespace: string | undefined, options: GrpcCallOptions): Promise<Access> {
+    return this.#call<GetAccessResponse>(options, (metadata, deadline, done) =>
+      this.#client.getAccess({ namespace }, metadata, deadline, done),
+    );
   }
 
   async simulate(request: SimulationRequest, options: GrpcCallOptions): Promise<Simulation> {

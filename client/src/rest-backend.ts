@@ -8,6 +8,7 @@ import type {
   HistoryRequest,
   ShardFilter,
 } from '@meshkit/shards/repository';
+import type { Access } from '@meshkit/shards/scope';
 import type { NodeView, ShardView } from '@meshkit/shards/shard-view';
 import type { Simulation, SimulationRequest } from '@meshkit/shards/simulate';
 import type {
@@ -16,6 +17,7 @@ import type {
   ExplainRequest,
   PageRequest,
   ServerInfo,
+  ServerStatus,
   ShardListPage,
 } from './backend.ts';
 import { Http2Origin, type OriginOptions } from './http2-origin.ts';
@@ -49,8 +51,15 @@ export class RestBackend implements Backend {
   }
 
   async nodes(namespace: string | undefined, call: BackendCall): Promise<NodeView[]> {
-    const query = namespace === undefined ? '' : `?namespace=${encodeURIComponent(namespace)}`;
-    return ((await this.#send(`/meshkit/nodes${query}`, call)) as { items: NodeView[] }).items;
+    return ((await this.#of('nodes', namespace, call)) as { items: NodeView[] }).items;
+  }
+
+  async status(namespace: string | undefined, call: BackendCall): Promise<ServerStatus> {
+    return (await this.#of('status', namespace, call)) as ServerStatus;
+  }
+
+  async access(namespace: string | undefined, call: BackendCall): Promise<Access> {
+    return (await this.#of('access', namespace, call)) as Access;
   }
 
   async simulate(request: SimulationRequest, call: BackendCall): Promise<Simulation> {
@@ -99,6 +108,11 @@ export class RestBackend implements Backend {
 
   async close(): Promise<void> {
     await this.#origin.close();
+  }
+
+  #of(what: string, namespace: string | undefined, call: BackendCall): Promise<unknown> {
+    const query = namespace === undefined ? '' : `?namespace=${encodeURIComponent(namespace)}`;
+    return this.#send(`/meshkit/${what}${query}`, call);
   }
 
   /** `json`: to be posted. */

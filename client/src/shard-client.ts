@@ -2,9 +2,17 @@ import type { Clock } from '@meshkit/shards/clock';
 import { ShardError } from '@meshkit/shards/errors';
 import type { ShardExplanation } from '@meshkit/shards/explain';
 import type { DiffPage, DiffRequest, HistoryPage, ShardFilter } from '@meshkit/shards/repository';
+import type { Access } from '@meshkit/shards/scope';
 import type { NodeView, ShardView } from '@meshkit/shards/shard-view';
 import type { Simulation, SimulationRequest } from '@meshkit/shards/simulate';
-import type { Backend, BackendCall, PageRequest, ServerInfo, ShardListPage } from './backend.ts';
+import type {
+  Backend,
+  BackendCall,
+  PageRequest,
+  ServerInfo,
+  ServerStatus,
+  ShardListPage,
+} from './backend.ts';
 import { GrpcBackend } from './grpc-backend.ts';
 import { RestBackend } from './rest-backend.ts';
 import { ShardCache, type ShardCacheOptions } from './shard-cache.ts';
@@ -144,6 +152,19 @@ export class ShardClient {
   /** Which program answers; needs no token. Throws `invalidArgument` over gRPC, which does not tell. */
   about(options: CallOptions = {}): Promise<ServerInfo> {
     return this.#call(options, (call) => this.#backend.about(call));
+  }
+
+  /**
+   * How new what the server serves is, and whether the journal keeps up: for probes. It is the same for every namespace;
+   * name one that you may read, unless you may read all. Throws `notFound` or `methodNotAllowed` when the server is older.
+   */
+  status(namespace?: string, options: CallOptions = {}): Promise<ServerStatus> {
+    return this.#call(options, (call) => this.#backend.status(namespace, call));
+  }
+
+  /** Who you are to the server, and what you may do in a namespace, or in all; needs no scope. Throws as `status`. */
+  access(namespace?: string, options: CallOptions = {}): Promise<Access> {
+    return this.#call(options, (call) => this.#backend.access(namespace, call));
   }
 
   /**

@@ -18,6 +18,11 @@ import {
   type ShardServiceServer,
   ShardServiceService,
 } from '@meshkit/proto/v1/shard_service';
+import {
+  CacheStatus_State as CacheState,
+  type GetStatusResponse,
+  JournalStatus_State as JournalState,
+} from '@meshkit/proto/v1/status';
 import { type DeepPartial, type WatchRequest, WatchResponse } from '@meshkit/proto/v1/watch';
 import { ShardError } from '@meshkit/shards/errors';
 import { afterAll, afterEach, beforeAll, describe, expect, it } from 'vitest';
@@ -26,6 +31,20 @@ import type { WatchMessage } from '../src/watch-message.ts';
 import { CA } from './server.ts';
 
 const KEY = readFileSync(new URL('../../api-server/test/fixtures/tls.key', import.meta.url));
+const STATUS: GetStatusResponse = {
+  api: 'v1',
+  version: '0.1.0',
+  lineage: '',
+  position: '9',
+  cache: { state: CacheState.STALE, detail: 'lost' },
+  journal: {
+    state: JournalState.BEHIND,
+    head: { position: '7', at: undefined },
+    floor: { position: '1', at: new Date('2026-11-23T12:00:00Z') },
+    newest: '9',
+    behindMs: 6_000n,
+  },
+};
 const CALL = { bearer: 'secret', timeoutMs: 5_000 };
 
 describe('the connection by gRPC', () => {
@@ -52,6 +71,11 @@ describe('the connection by gRPC', () => {
       history: (_call, callback) => callback(null),
       simulate: (_call, callback) => callback(null),
       explain: (_call, callback) => callback(null),
+      getStatus: ({ request }, callback) => callback(null, { ...STATUS, lineage: request.namespace ?? '' }),
+      getAccess: ({ request }, callback) => {
+        const scopes = [{ scope: 'mesh.read', allowed: false, check: 'c', grant: 'g' }];
+        callback(null, { user: 'jane', groups: ['g'], namespace: request.namespace, scopes });
+      },
     };
     server.addService(ShardServiceService, implementation);
     const creds = ServerCredentials.createSsl(null, [{ cert_chain: Buffer.from(CA), private_key: KEY }]);
@@ -101,6 +125,28 @@ describe('the connection by gRPC', () => {
     expect(await origin.nodes('payments', CALL)).toEqual([
       { namespace: 'payments', name: 'n', weight: 2, ready: true, scheduling: 'Cordoned', shards: 3 },
     ]);
+  });
+
+  it('says how the server is, and what one may do there, as REST does', async () => {
+    expect(await origin.status('payments', CALL)).toEqual({
+      api: 'v1',
+      version: '0.1.0',
+      lineage: 'payments',
+      position: '9',
+      cache: { state: 'stale', detail: 'lost' },
+      journal: {
+        state: 'behind',
+        head: { position: '7' },
+        floor: { position: '1', at: '2026-11-23T12:00:00.000Z' },
+        newest: '9',
+        behindMs: 6_000,
+      },
+    });
+    expect(await origin.access(undefined, CALL)).toEqual({
+      user: 'jane',
+      groups: ['g'],
+      scopes: [{ scope: 'mesh.read', allowed: false, check: 'c', grant: 'g' }],
+    });
   });
 
   it("throws the server's own error, with what its details say", async () => {

@@ -54,6 +54,13 @@ describe('ShardClient', () => {
     expect(server.connections).toBe(1);
   });
 
+  it('asks how the server is, and what one may do there', async () => {
+    server.answer = ({ stream, path }) => reply(stream, { path });
+    expect(await client.status('a b')).toEqual({ path: '/meshkit/status' });
+    expect(await client.access()).toEqual({ path: '/meshkit/access' });
+    expect(server.requests.map(({ query }) => query.get('namespace'))).toEqual(['a b', null]);
+  });
+
   it('asks for no more than it was told to give', async () => {
     serveNames(100);
     const names: string[] = [];

@@ -106,6 +106,33 @@ export interface HistoryPage {
   next?: string;
 }
 
+/** What stands between what is served and what is, and between that and what is written down. */
+export interface RepositoryStatus {
+  lineage: string;
+  /** Everything up to here is served. */
+  position: string;
+  /** `stale`: the cluster is out of reach, so what is served may be old. */
+  cache: { state: 'fresh' | 'stale'; detail?: string };
+  journal: JournalStatus;
+}
+
+export interface JournalStatus {
+  /** `behind`: a change has been waiting to be written down for longer than it takes; `absent`: there is none. */
+  state: 'current' | 'behind' | 'absent' | 'unreadable';
+  /** The newest and the oldest state that it tells of. */
+  head?: HistoryPoint;
+  floor?: HistoryPoint;
+  /**
+   * Of the newest change that is held here; absent: none is. One that was found out by comparing lists may have a larger
+   * position here than in the journal, so a newer one than the head's does not mean `behind`.
+   */
+  newest?: string;
+  /** How long the oldest change that is not written down has been known here, in milliseconds; absent: all are. */
+  behindMs?: number;
+  /** For people: why it cannot be read. */
+  detail?: string;
+}
+
 /**
  * What routes, gRPC and CLI know of the store. Kubernetes (reflector, ring, hub and journal) implements it; others may.
  */
@@ -135,4 +162,6 @@ export interface ShardRepository {
   diff(filter: ShardFilter, request: DiffRequest, signal: AbortSignal): Promise<DiffPage>;
   /** Rejects as `diff`, and with `notFound` when there is no such shard and nothing is known of one. */
   history(request: HistoryRequest, signal: AbortSignal): Promise<HistoryPage>;
+  /** A journal that cannot be read is an answer, not a failure. */
+  status(signal: AbortSignal): Promise<RepositoryStatus>;
 }

@@ -25,6 +25,32 @@ export interface Target {
   name?: string;
 }
 
+/** Who somebody is to the server, and what they may do. */
+export interface Access {
+  user: string;
+  groups: readonly string[];
+  /** Absent: in all namespaces. */
+  namespace?: string;
+  /** One for each of `SCOPES`, in their order. */
+  scopes: readonly ScopeAccess[];
+}
+
+export interface ScopeAccess {
+  /** `mesh.read` */
+  scope: string;
+  allowed: boolean;
+  /** When not allowed: the commands that check it, and grant it. */
+  check?: string;
+  grant?: string;
+}
+
+/** `refusal`: that of `scopeMissing`; absent: allowed. */
+export function scopeAccess(scope: Scope, refusal: ShardError | undefined): ScopeAccess {
+  if (!refusal) return { scope: `mesh.${scope}`, allowed: true };
+  const { check, grant } = refusal.details as { check: string; grant: string };
+  return { scope: `mesh.${scope}`, allowed: false, check, grant };
+}
+
 const SERVICE_ACCOUNT = /^system:serviceaccount:([^:]+):([^:]+)$/;
 
 /** The refusal of a known user: what is missing, the command that checks it, and the command that grants it. */

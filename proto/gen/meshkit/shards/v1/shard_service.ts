@@ -17,12 +17,14 @@ import {
   type ServiceError,
   type UntypedServiceImplementation,
 } from "@grpc/grpc-js";
+import { GetAccessRequest, GetAccessResponse } from "./access.ts";
 import { DiffRequest, DiffResponse } from "./diff.ts";
 import { ExplainRequest, ExplainResponse } from "./explain.ts";
 import { HistoryRequest, HistoryResponse } from "./history.ts";
 import { Node } from "./node.ts";
 import { Shard, ShardFilter, VersionVector } from "./shard.ts";
 import { SimulateRequest, SimulateResponse } from "./simulate.ts";
+import { GetStatusRequest, GetStatusResponse } from "./status.ts";
 import { WatchRequest, WatchResponse } from "./watch.ts";
 
 export const protobufPackage = "meshkit.shards.v1";
@@ -588,8 +590,8 @@ export const ListNodesResponse: MessageFns<ListNodesResponse> = {
 /**
  * Who owns which shard. The same answers, rules and errors as the REST API.
  *
- * Every call carries `authorization: Bearer TOKEN` in its metadata and needs a scope: `read`, and `observe` to watch. Failures are
- * gRPC statuses with a google.rpc.ErrorInfo (domain `meshkit.omnirelay.io`, reason: the code of the error registry), with RetryInfo
+ * Every call carries `authorization: Bearer TOKEN` in its metadata, and all but GetAccess need a scope: `read`, and `observe` to watch.
+ * Failures are gRPC statuses with a google.rpc.ErrorInfo (domain `meshkit.omnirelay.io`, reason: the code of the error registry), with RetryInfo
  * where the same call may succeed later, and with BadRequest where a field is wrong.
  *
  * Move, Pause, Resume and Release are to come.
@@ -676,6 +678,26 @@ export const ShardServiceService = {
     responseSerialize: (value: ExplainResponse): Buffer => Buffer.from(ExplainResponse.encode(value).finish()),
     responseDeserialize: (value: Buffer): ExplainResponse => ExplainResponse.decode(value),
   },
+  /** How new what this server serves is, and whether the journal keeps up with it. */
+  getStatus: {
+    path: "/meshkit.shards.v1.ShardService/GetStatus" as const,
+    requestStream: false as const,
+    responseStream: false as const,
+    requestSerialize: (value: GetStatusRequest): Buffer => Buffer.from(GetStatusRequest.encode(value).finish()),
+    requestDeserialize: (value: Buffer): GetStatusRequest => GetStatusRequest.decode(value),
+    responseSerialize: (value: GetStatusResponse): Buffer => Buffer.from(GetStatusResponse.encode(value).finish()),
+    responseDeserialize: (value: Buffer): GetStatusResponse => GetStatusResponse.decode(value),
+  },
+  /** Who the caller is, and what the caller may do. */
+  getAccess: {
+    path: "/meshkit.shards.v1.ShardService/GetAccess" as const,
+    requestStream: false as const,
+    responseStream: false as const,
+    requestSerialize: (value: GetAccessRequest): Buffer => Buffer.from(GetAccessRequest.encode(value).finish()),
+    requestDeserialize: (value: Buffer): GetAccessRequest => GetAccessRequest.decode(value),
+    responseSerialize: (value: GetAccessResponse): Buffer => Buffer.from(GetAccessResponse.encode(value).finish()),
+    responseDeserialize: (value: Buffer): GetAccessResponse => GetAccessResponse.decode(value),
+  },
 } as const;
 
 export interface ShardServiceServer extends UntypedServiceImplementation {
@@ -695,6 +717,10 @@ export interface ShardServiceServer extends UntypedServiceImplementation {
   simulate: handleUnaryCall<SimulateRequest, SimulateResponse>;
   /** Why a shard is where it is, why not elsewhere, and what would move it. */
   explain: handleUnaryCall<ExplainRequest, ExplainResponse>;
+  /** How new what this server serves is, and whether the journal keeps up with it. */
+  getStatus: handleUnaryCall<GetStatusRequest, GetStatusResponse>;
+  /** Who the caller is, and what the caller may do. */
+  getAccess: handleUnaryCall<GetAccessRequest, GetAccessResponse>;
 }
 
 export interface ShardServiceClient extends Client {
@@ -807,6 +833,38 @@ export interface ShardServiceClient extends Client {
     metadata: Metadata,
     options: Partial<CallOptions>,
     callback: (error: ServiceError | null, response: ExplainResponse) => void,
+  ): ClientUnaryCall;
+  /** How new what this server serves is, and whether the journal keeps up with it. */
+  getStatus(
+    request: GetStatusRequest,
+    callback: (error: ServiceError | null, response: GetStatusResponse) => void,
+  ): ClientUnaryCall;
+  getStatus(
+    request: GetStatusRequest,
+    metadata: Metadata,
+    callback: (error: ServiceError | null, response: GetStatusResponse) => void,
+  ): ClientUnaryCall;
+  getStatus(
+    request: GetStatusRequest,
+    metadata: Metadata,
+    options: Partial<CallOptions>,
+    callback: (error: ServiceError | null, response: GetStatusResponse) => void,
+  ): ClientUnaryCall;
+  /** Who the caller is, and what the caller may do. */
+  getAccess(
+    request: GetAccessRequest,
+    callback: (error: ServiceError | null, response: GetAccessResponse) => void,
+  ): ClientUnaryCall;
+  getAccess(
+    request: GetAccessRequest,
+    metadata: Metadata,
+    callback: (error: ServiceError | null, response: GetAccessResponse) => void,
+  ): ClientUnaryCall;
+  getAccess(
+    request: GetAccessRequest,
+    metadata: Metadata,
+    options: Partial<CallOptions>,
+    callback: (error: ServiceError | null, response: GetAccessResponse) => void,
   ): ClientUnaryCall;
 }
 
