@@ -15,8 +15,8 @@ export class ApiSource implements ShardSource {
   }
 
   async *pages(filter: ShardFilter, limits: ListLimits) {
-    for await (const { items, resumeToken, versionVector } of this.#client.pages(filter, limits)) {
-      yield { items, resumeToken, namespaces: versionVector.namespaces };
+    for await (const { items, resumeToken } of this.#client.pages(filter, limits)) {
+      yield { items, resumeToken };
     }
   }
 
@@ -47,6 +47,10 @@ export class ApiSource implements ShardSource {
   history(key: { namespace: string; name: string; since?: string }, limits: ListLimits) {
     const { namespace, name, since } = key;
     return paged(limits, (page) => this.#client.history(namespace, name, { since, ...page }));
+  }
+
+  status(namespace: string | undefined, limits: CallLimits) {
+    return this.#client.status(namespace, limits);
   }
 
   close() {

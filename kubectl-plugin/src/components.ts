@@ -1,9 +1,11 @@
+import type { ServerStatus } from '@meshkit/client/backend';
 import { LEASES } from '@meshkit/crds/resource';
 import type { Clock } from '@meshkit/shards/clock';
 import { ShardError } from '@meshkit/shards/errors';
-import { compareVersions, VERSION_ANNOTATION } from '@meshkit/shards/records';
-import { age } from './age.ts';
-import type { CallLimits, ShardSource } from './shard-source.ts';
+import { VERSION_ANNOTATION } from '@meshkit/shards/records';
+import type { JournalStatus } from '@meshkit/shards/repository';
+import { age, duration } from './age.ts';
+import type { CallLimits } from './shard-source.ts';
 import type { ApiClient, Kube } from './surroundings.ts';
 
 /** A part of the product, or of what it stands on, as far as it can be seen from here. */
@@ -15,6 +17,8 @@ export interface Component {
   detail: string;
   server?: string;
   version?: string;
+  /** Bad: what is wrong, in a few words, where it is not that the component does not work. */
+  finding?: string;
   /** Bad: how the program would end, were it about this alone. */
   error?: ShardError;
 }
@@ -22,8 +26,6 @@ export interface Component {
 /** Clocks differ; and a takeover takes a moment more than the Lease lasts. */
 const LEASE_GRACE_MS = 5_000;
 const DEFAULT_LEASE_S = 15;
-/** Longer than a change waits for others to be written down with. */
-const BATCH_MS = 2_000;
 
 export async function probeApi(
   server: string,
@@ -80,45 +82,35 @@ export async function probeOperator(
   }
 }
 
-/**
- * Whether every change that the server has seen is written down. `newest`: of the changes. Asking for what lies before all
- * history is refused with how far it reaches.
- */
-export async function probeJournal(
-  source: Pick<ShardSource, 'diff'>,
-  { namespace, newest }: { namespace: string | undefined; newest: string },
-  clock: Clock,
-  limits: CallLimits,
-): Promise<Component> {
+/** The API server and its journal, as the server itself says, or why it does not. */
+export function serverComponents(server: string, status: ServerStatus | ShardError): Component[] {
+  const api = { name: 'api', state: 'ok', server, detail: `answers at ${server}` } as const;
+  if (status instanceof ShardError) {
+    const tooOld = `${server} is older than this program and does not tell`;
+    const detail = status.code === 'notFound' ? tooOld : status.message;
+    return [api, { name: 'journal', state: 'unknown', detail }];
+  }
+  const { version, cache, journal } = status;
+  if (cache.state === 'fresh') return [{ ...api, version }, journalComponent(journal)];
+  const finding = 'the MeshKit API server does not see what happens now';
+  const detail = `${api.detail}, from memory: ${cache.detail}`;
+  return [{ ...api, version, state: 'bad', finding, detail }, journalComponent(journal)];
+}
+
+function journalComponent({ state, head, newest, behindMs = 0, detail = '' }: JournalStatus): Component {
   const name = 'journal';
-  const range = { mode: 'net', from: '1' } as const;
-  for (let look = 1; ; look++) {
-    let error: unknown;
-    try {
-      for await (const _ of source.diff({ namespace }, range, { ...limits, pageSize: 1, limit: 1 })) break;
-      return { name, state: 'ok', detail: 'has everything since the beginning' };
-    } catch (caught) {
-      error = caught;
-    }
-    if (!(error instanceof ShardError)) throw error;
-    const { code, details } = error;
-    if (code === 'scopeMissing')
-      return { name, state: 'unknown', detail: 'you may not observe, so it does not tell' };
-    if (details.reason === 'noJournal')
+  switch (state) {
+    case 'current':
+      return { name, state: 'ok', detail: `everything up to ${head?.position} is written down` };
+    case 'absent':
       return { name, state: 'absent', detail: 'there is none: no diff, no history' };
-    const head = (details.head as { position?: unknown } | undefined)?.position ?? details.head;
-    if (code !== 'tokenExpired' || typeof head !== 'string') {
-      return { name, state: 'bad', detail: error.message, error };
+    case 'unreadable':
+      return { name, state: 'bad', finding: 'the journal cannot be read', detail };
+    case 'behind': {
+      const waits = `a change has been waiting for ${duration(behindMs)}, the newest is ${newest}`;
+      const why = `written down up to ${head?.position} only, ${waits}: resume tokens and history end there`;
+      return { name, state: 'bad', detail: why };
     }
-    if (compareVersions(head, newest) >= 0) {
-      return { name, state: 'ok', detail: `everything up to ${head} is written down` };
-    }
-    if (look > 1) {
-      const detail = `written down up to ${head} only, the newest change is ${newest}: resume tokens and history end there`;
-      return { name, state: 'bad', detail };
-    }
-    // Changes are written down in batches.
-    await clock.sleep(BATCH_MS, limits.signal);
   }
 }
 

@@ -91,6 +91,7 @@ export function connectKube(flags: ConnectionFlags, around: Surroundings): Promi
 
 /** The API server that would be asked, or why none can be. */
 export async function findApi(flags: ConnectionFlags, around: Surroundings): Promise<Api | ShardError> {
+  refuseImpersonation(flags);
   return apiOf(flags, await loadContext(flags, around), around);
 }
 

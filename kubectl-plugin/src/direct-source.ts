@@ -97,6 +97,10 @@ export class DirectSource implements ShardSource {
     throw withoutHistory('history');
   }
 
+  async status() {
+    return undefined;
+  }
+
   /** Nodes of a shared pool own shards of other namespaces, which not everybody may list. */
   async #owners(namespace: string | undefined, limits: CallLimits) {
     const all = async (place?: string) =>

@@ -81,6 +81,10 @@ export class FallbackSource implements ShardSource {
     return this.#pages((source) => source.history(key, limits));
   }
 
+  status(namespace: string | undefined, limits: CallLimits) {
+    return this.#attempt((source) => source.status(namespace, limits));
+  }
+
   close() {
     return this.#current.close();
   }

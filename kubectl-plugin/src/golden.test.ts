@@ -1,10 +1,11 @@
 import type { WatchEvent } from '@meshkit/client/shard-tracker';
 import { ShardError } from '@meshkit/shards/errors';
+import type { JournalStatus } from '@meshkit/shards/repository';
 import type { Scope } from '@meshkit/shards/scope';
 import { scopeMissing } from '@meshkit/shards/scope';
 import { served } from '@meshkit/shards/shard-view';
 import { describe, expect, it } from 'vitest';
-import { API, play, type Scene, SETS, SHARDS, transcript } from '../test/scene.ts';
+import { API, play, type Scene, SETS, SHARDS, STATUS, transcript } from '../test/scene.ts';
 
 /** Every verb, in every form, as a user sees it: one file a verb, with all its outputs and all its failures. */
 
@@ -101,7 +102,12 @@ const SUBJECTS: readonly Subject[] = [
       'get orders.0001 -w',
     ],
   },
-  { verb: 'status', line: 'status', scope: 'read', more: ['status -A', 'status --owner node-9'] },
+  {
+    verb: 'status',
+    line: 'status',
+    scope: 'read',
+    more: ['status -A', 'status --owner node-9', 'status --mode direct'],
+  },
   {
     verb: 'diff',
     line: 'diff --from 10m',
@@ -175,7 +181,12 @@ const SUBJECTS: readonly Subject[] = [
       'auth can-i fly',
     ],
   },
-  { verb: 'auth-whoami', line: 'auth whoami', nameless: true, more: ['auth whoami -n billing --mode api'] },
+  {
+    verb: 'auth-whoami',
+    line: 'auth whoami',
+    nameless: true,
+    more: ['auth whoami -n billing --mode api', 'auth whoami --mode api --json'],
+  },
   { verb: 'version', line: 'version', nameless: true, more: ['version --client', 'version --mode direct'] },
 ];
 
@@ -223,6 +234,35 @@ function failures({ scope = 'read' }: Subject): [flags: string, scene: Scene][] 
 const SAME_EVERYWHERE = ['list', 'get', 'simulate', 'explain', 'nodes'];
 /** What is on stdout when a command fails: nothing, so that a pipe never takes half an answer for a whole one. */
 const ANSWERS_ALL_THE_SAME = ['status', 'version'];
+
+const journal = (change: Partial<JournalStatus>): Scene => ({
+  status: { journal: { ...STATUS.journal, ...change } },
+});
+const older = new ShardError('notFound', 'there is nothing at /meshkit/access');
+const old = async () => Promise.reject(older);
+
+it.each<[string, Scene]>([
+  ['behind', journal({ state: 'behind', newest: '140', behindMs: 42_000 })],
+  ['absent', { status: { journal: { state: 'absent' } } }],
+  ['unreadable', { status: { journal: { state: 'unreadable', detail: 'the journal does not answer' } } }],
+  ['stale', { status: { cache: { state: 'stale', detail: 'lost the watch of ShardAssignments' } } }],
+  ['of an older server', { answers: { status: old } }],
+  ['silent', { answers: { status: async () => Promise.reject(new ShardError('timeout', 'no answer')) } }],
+])('status: %s', async (name, scene) => {
+  const texts: string[] = [];
+  // Of one well shard and no node, so that all there is to find is the server.
+  for (const line of ['status --owner node-9', 'status --owner node-9 --json']) {
+    texts.push(transcript(line, await play(`shards ${line}`, { env: API, nodes: [], ...scene })));
+  }
+  await expect(texts.join('\n')).toMatchFileSnapshot(`__golden__/status-${name.replaceAll(' ', '-')}.txt`);
+});
+
+it.each(['auth can-i read', 'auth whoami'])('an older server does not know: %s', async (line) => {
+  const text = `${line} --mode api`;
+  const played = await play(`shards ${text}`, { env: API, answers: { access: old } });
+  expect(played).toMatchObject({ code: 4, stdout: '' });
+  expect(played.stderr).toMatch(/^error: https:.* is older than this program .*--mode direct.*\n$/);
+});
 
 describe.each(SUBJECTS)('$verb', (subject) => {
   const { verb, line, scene = {}, more = [], nameless = false, missing } = subject;

@@ -1,7 +1,10 @@
+import type { ServerStatus } from '@meshkit/client/backend';
+import { ShardError } from '@meshkit/shards/errors';
 import type { NodeView, ShardView } from '@meshkit/shards/shard-view';
 import { served } from '@meshkit/shards/shard-view';
 import { describe, expect, it } from 'vitest';
-import { NOW, SHARDS } from '../test/scene.ts';
+import { NOW, SHARDS, STATUS } from '../test/scene.ts';
+import { serverComponents } from './components.ts';
 import { type Facts, healthOf } from './health.ts';
 
 const WELL = served(SHARDS[1]!);
@@ -87,6 +90,54 @@ describe('of a node', () => {
     ],
   ])('%s', (_name, change, problems) => {
     expect(found({ nodes: [{ ...NODE, ...change }] })).toEqual(problems);
+  });
+});
+
+describe('of the server', () => {
+  const { journal } = STATUS;
+  it.each<[string, Partial<ServerStatus> | ShardError, [state: string, title?: string, next?: string][]]>([
+    ['all is well', {}, [['ok'], ['ok']]],
+    [
+      'a journal that lags behind',
+      { journal: { ...journal, state: 'behind', newest: '140', behindMs: 42_000 } },
+      [['ok'], ['bad', 'the journal lags behind', 'kubectl get pods -n meshkit-system']],
+    ],
+    [
+      'a journal that cannot be read',
+      { journal: { state: 'unreadable', detail: 'no answer' } },
+      [['ok'], ['bad', 'the journal cannot be read', 'kubectl get pods -n meshkit-system']],
+    ],
+    ['no journal, which is no trouble', { journal: { state: 'absent' } }, [['ok'], ['absent']]],
+    [
+      'a cache that is stale',
+      { cache: { state: 'stale', detail: 'lost the watch' } },
+      [
+        [
+          'bad',
+          'the MeshKit API server does not see what happens now',
+          'kubectl mesh shards status --mode direct',
+        ],
+        ['ok'],
+      ],
+    ],
+    ['too old to tell', new ShardError('notFound', 'nothing there'), [['ok'], ['unknown']]],
+    ['it does not tell', new ShardError('timeout', 'no answer'), [['ok'], ['unknown']]],
+  ])('%s', (_name, said, expected) => {
+    const status = said instanceof ShardError ? said : { ...STATUS, ...said };
+    const { components, problems } = health({ components: serverComponents('https://api', status) });
+    expect(components.map(({ state }) => state)).toEqual(expected.map(([state]) => state));
+    const found = expected.filter(([state]) => state === 'bad');
+    expect(problems.map(({ title, next }) => ['bad', title, next])).toEqual(found);
+  });
+
+  it('says how far the journal is, and how long the oldest change has been waiting', () => {
+    const late = { ...journal, state: 'behind', newest: '140', behindMs: 130_000 } as const;
+    const { problems } = health({
+      components: serverComponents('https://api', { ...STATUS, journal: late }),
+    });
+    expect(problems[0]?.detail).toBe(
+      'written down up to 101 only, a change has been waiting for 2m10s, the newest is 140: resume tokens and history end there',
+    );
   });
 });
 

@@ -1,3 +1,4 @@
+import type { ServerStatus } from '@meshkit/client/backend';
 import type { NodeView, ShardView } from '@meshkit/shards/shard-view';
 import { age } from './age.ts';
 import type { Component } from './components.ts';
@@ -10,6 +11,8 @@ export interface Facts {
   shards?: readonly ShardView[];
   nodes?: readonly NodeView[];
   components: readonly Component[];
+  /** As the API server says; undefined: it was not asked, or does not tell. */
+  server?: ServerStatus;
   /** Milliseconds since the Unix epoch. */
   now: number;
   /** `kubectl mesh shards`, for the commands to run next. */
@@ -45,7 +48,9 @@ export interface Health {
   /** Absent when they could not be read. */
   shards?: { total: number; owned: number } & Record<Lowercase<ShardView['phase']>, number>;
   nodes?: { total: number; ready: number };
-  components: Omit<Component, 'error'>[];
+  components: Omit<Component, 'error' | 'finding'>[];
+  /** What the API server says of itself and its journal. */
+  server?: ServerStatus;
   problems: Problem[];
 }
 
@@ -67,7 +72,8 @@ export function healthOf(facts: Facts): Health {
       total: facts.nodes.length,
       ready: facts.nodes.filter(({ ready }) => ready).length,
     },
-    components: facts.components.map(({ error: _, ...component }) => component),
+    components: facts.components.map(({ error: _, finding: __, ...component }) => component),
+    server: facts.server,
     problems,
   };
 }
@@ -102,10 +108,10 @@ function componentProblems({ components, program }: Facts): Problem[] {
   };
   return components
     .filter(({ state }) => state === 'bad')
-    .map(({ name, detail }) => ({
+    .map(({ name, detail, finding }) => ({
       kind: 'component',
       severity: 'bad',
-      title: titles[name],
+      title: finding ?? titles[name],
       subjects: [],
       detail,
       next: next[name],

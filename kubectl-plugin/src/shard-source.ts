@@ -1,3 +1,4 @@
+import type { ServerStatus } from '@meshkit/client/backend';
 import type { WatchEvent } from '@meshkit/client/shard-tracker';
 import type { ShardError } from '@meshkit/shards/errors';
 import type { ShardExplanation } from '@meshkit/shards/explain';
@@ -29,8 +30,6 @@ export interface SourcePage {
   items: readonly ShardView[];
   /** Goes on from exactly this list; absent where there is no history. */
   resumeToken?: string;
-  /** resourceVersions of the newest change in each namespace of the answer; absent where nobody says it. */
-  namespaces?: Readonly<Record<string, string>>;
 }
 
 export interface FollowOptions {
@@ -66,5 +65,7 @@ export interface ShardSource {
     key: { namespace: string; name: string; since?: string },
     limits: ListLimits,
   ): AsyncIterable<HistoryPage>;
+  /** How the API server is; undefined of Kubernetes itself. Throws `notFound` when it is too old to tell. */
+  status(namespace: string | undefined, limits: CallLimits): Promise<ServerStatus | undefined>;
   close(): Promise<void>;
 }

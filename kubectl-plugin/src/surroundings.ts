@@ -15,7 +15,18 @@ export interface Output {
 /** What the program needs of the API server's client. */
 export type ApiClient = Pick<
   ShardClient,
-  'pages' | 'get' | 'nodes' | 'watch' | 'simulate' | 'explain' | 'diff' | 'history' | 'about' | 'close'
+  | 'pages'
+  | 'get'
+  | 'nodes'
+  | 'watch'
+  | 'simulate'
+  | 'explain'
+  | 'diff'
+  | 'history'
+  | 'about'
+  | 'status'
+  | 'access'
+  | 'close'
 >;
 /** What the program needs of a client for Kubernetes. */
 export type Kube = Pick<

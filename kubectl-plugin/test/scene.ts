@@ -1,3 +1,4 @@
+import type { ServerStatus } from '@meshkit/client/backend';
 import type { ShardClientOptions } from '@meshkit/client/shard-client';
 import type { WatchEvent } from '@meshkit/client/shard-tracker';
 import type { Lease } from '@meshkit/crds/resource';
@@ -16,7 +17,7 @@ import {
   type ShardSet,
 } from '@meshkit/shards/records';
 import type { DiffPage, ShardFilter } from '@meshkit/shards/repository';
-import { type Scope, scopeMissing } from '@meshkit/shards/scope';
+import { SCOPES, type Scope, scopeAccess, scopeMissing } from '@meshkit/shards/scope';
 import { type ShardView, served, servedNode } from '@meshkit/shards/shard-view';
 import { boundedSimulation, type MeshState, simulate } from '@meshkit/shards/simulate';
 import { run } from '../src/program.ts';
@@ -129,6 +130,20 @@ const LEASE: Lease = {
   spec: { holderIdentity: 'operator-1', leaseDurationSeconds: 10, renewTime: '2026-11-23T11:59:58.000000Z' },
 };
 
+export const STATUS: ServerStatus = {
+  api: 'v1',
+  version: '0.1.0',
+  lineage: 'uid-of-the-cluster',
+  position: '102',
+  cache: { state: 'fresh' },
+  journal: {
+    state: 'current',
+    head: { position: '101' },
+    floor: { position: '7', at: '2026-11-16T12:00:00Z' },
+    newest: '101',
+  },
+};
+
 /** What the program meets; the data set above unless it says otherwise. */
 export interface Scene {
   sets?: readonly ShardSet[];
@@ -151,10 +166,8 @@ export interface Scene {
   lease?: Lease | null;
   /** What a watch tells after everything that exists. */
   events?: readonly WatchEvent[];
-  /** Up to where the journal is written. */
-  head?: string;
-  /** A sleep of so many milliseconds is over at once. */
-  wakesAfter?: number;
+  /** How the API server is, where not as usual. */
+  status?: Partial<ServerStatus>;
   /** Scopes that the caller lacks. */
   lacks?: readonly Scope[];
   /** Paths to texts; a folder is the beginning of a path. */
@@ -192,11 +205,7 @@ export async function play(line: string | readonly string[], scene: Scene = {}):
     stderr: output('stderr'),
     env: scene.env ?? {},
     // Nothing takes long here, so nobody wakes from a sleep but by being told to.
-    clock: {
-      now: () => NOW,
-      monotonic: () => 0,
-      sleep: (ms, signal) => (ms === scene.wakesAfter ? Promise.resolve() : until(signal)),
-    },
+    clock: { now: () => NOW, monotonic: () => 0, sleep: (_ms, signal) => until(signal) },
     random: () => 0,
     signal: stop.signal,
     files: filesOf(scene),
@@ -307,12 +316,8 @@ function apiOf(scene: Scene, options: ShardClientOptions, calls: string[], signa
       answer('read', namespace);
       return explain(stateOf(scene, namespace), { namespace, name }, 1_000);
     },
-    async diff(filter = {}, { mode = 'net', from } = {}) {
+    async diff(filter = {}, { mode = 'net' } = {}) {
       answer('observe', filter.namespace);
-      if (from === '1') {
-        const { head = '101' } = scene;
-        throw new ShardError('tokenExpired', 'the history that is kept begins at 7', { floor: '7', head });
-      }
       return diffOf(filter, mode);
     },
     async history(namespace, name, { cursor } = {}) {
@@ -328,6 +333,18 @@ function apiOf(scene: Scene, options: ShardClientOptions, calls: string[], signa
     async about() {
       if (scene.api) throw scene.api;
       return { api: 'v1', version: '0.1.0' };
+    },
+    async status(namespace) {
+      answer('read', namespace);
+      return { ...STATUS, ...scene.status };
+    },
+    async access(namespace) {
+      signal.throwIfAborted();
+      if (scene.api) throw scene.api;
+      const refusal = (scope: Scope) =>
+        lacks.includes(scope) ? scopeMissing('jane', scope, { namespace }) : undefined;
+      const scopes = SCOPES.map((scope) => scopeAccess(scope, refusal(scope)));
+      return { user: 'jane', groups: ['team', 'system:authenticated'], namespace, scopes };
     },
     close: async () => undefined,
     ...scene.answers,

@@ -42,7 +42,10 @@ describe.each(['sources', 'bundle'])('kubectl mesh, from its %s', (from) => {
     }
     const status = await mesh(`status -o json --mode ${mode}`);
     expect(status.code).toBe(1);
-    expect(JSON.parse(status.stdout).problems.map(({ kind }: { kind: string }) => kind)).toContain('lost');
+    const { problems, server } = JSON.parse(status.stdout);
+    expect(problems.map(({ kind }: { kind: string }) => kind)).toContain('lost');
+    // No operator runs here, so nobody writes a journal.
+    expect(server?.journal.state).toBe(mode === 'api' ? 'absent' : undefined);
   });
 
   it('says who you are, what you may, and how to get more', async () => {
@@ -50,16 +53,22 @@ describe.each(['sources', 'bundle'])('kubectl mesh, from its %s', (from) => {
     const no = await mesh('auth can-i observe', reader);
     expect(no).toMatchObject({ code: 1, stdout: 'no\n' });
     expect(no.stderr).toMatch(/grant it: +kubectl create rolebinding .*--serviceaccount=t-\w+:reader -n t-/);
-    const who = await mesh('auth whoami --json', reader);
-    expect(JSON.parse(who.stdout)).toMatchObject({
-      user: `system:serviceaccount:${stage.namespace}:reader`,
-      scopes: { read: true, observe: false, operate: false },
-    });
-    // The API server itself gives the same answers, found out by trying.
+    for (const [mode, decidedBy] of [
+      ['auto', 'kubernetes'],
+      ['api', 'api'],
+    ]) {
+      const who = await mesh(`auth whoami --json --mode ${mode}`, reader);
+      expect(JSON.parse(who.stdout)).toMatchObject({
+        user: `system:serviceaccount:${stage.namespace}:reader`,
+        decidedBy,
+        scopes: { read: true, observe: false, operate: false },
+      });
+    }
     for (const [scope, kubeconfig, code] of [
       ['read', reader, 0],
       ['observe', reader, 1],
       ['observe', observer, 0],
+      ['operate', observer, 1],
     ] as const) {
       expect((await mesh(`auth can-i ${scope} --mode api`, kubeconfig)).code).toBe(code);
     }

@@ -1,14 +1,14 @@
+import type { ServerStatus } from '@meshkit/client/backend';
 import { ERRORS, ShardError } from '@meshkit/shards/errors';
-import { compareVersions } from '@meshkit/shards/records';
 import type { NodeView, ShardView } from '@meshkit/shards/shard-view';
 import { shardName } from '../columns.ts';
-import { type Component, probeJournal, probeOperator } from '../components.ts';
+import { type Component, probeOperator, serverComponents } from '../components.ts';
 import { connected, limitsOf } from '../connected.ts';
 import { connectKube } from '../connection.ts';
 import { type Flags, filterOf, namespaceOf } from '../flags.ts';
 import { type Health, healthOf, type Problem } from '../health.ts';
 import { counted, fieldsText, type Look, printAnswer, styled } from '../print.ts';
-import type { CallLimits, ShardSource, SourcePage } from '../shard-source.ts';
+import type { CallLimits, ShardSource } from '../shard-source.ts';
 import type { Surroundings } from '../surroundings.ts';
 import type { Work } from '../verb.ts';
 
@@ -37,9 +37,10 @@ interface Read {
   shards?: readonly ShardView[];
   nodes?: readonly NodeView[];
   components: Component[];
+  server?: ServerStatus;
 }
 
-/** Shards and nodes. A source that does not work is a finding, not a failure; one that refuses us is a failure. */
+/** Shards, nodes, and the server itself. A source that does not work is a finding, not a failure; one that refuses us is a failure. */
 async function readAll(
   source: ShardSource,
   flags: Flags,
@@ -49,14 +50,17 @@ async function readAll(
   const filter = filterOf(flags, fallback);
   const limits = { ...limitsOf(flags, around), pageSize: flags.pageSize };
   try {
-    const [shards, nodes] = await Promise.all([
+    const [shards, nodes, said] = await Promise.all([
       Array.fromAsync(source.pages(filter, limits)),
       source.nodes(filter.namespace, limits),
+      statusOf(source, filter.namespace, limits),
     ]);
-    const journal =
-      source.kind === 'api' ? await journalOf(source, filter.namespace, shards, around, limits) : [];
+    const { server } = source;
+    const components: Component[] = said
+      ? serverComponents(server, said)
+      : [{ name: 'kubernetes', state: 'ok', server, detail: `answers at ${server}` }];
     const items = shards.flatMap((page) => page.items);
-    return { shards: items, nodes, components: [componentOf(source), ...journal] };
+    return { shards: items, nodes, components, server: said instanceof ShardError ? undefined : said };
   } catch (error) {
     if (!(error instanceof ShardError) || ERRORS[error.code].exit !== ERRORS.unavailable.exit) throw error;
     const name = source.kind === 'api' ? ('api' as const) : ('kubernetes' as const);
@@ -71,21 +75,18 @@ function refusedBy({ refusal }: ShardSource): Component[] {
   return [{ name: 'api', state: 'bad', server, detail: error.message, error }];
 }
 
-async function journalOf(
+/** A server that does not say how it is may have shards and nodes all the same. */
+async function statusOf(
   source: ShardSource,
   namespace: string | undefined,
-  pages: readonly SourcePage[],
-  { clock }: Surroundings,
   limits: CallLimits,
-): Promise<Component[]> {
-  const positions = pages.flatMap(({ namespaces = {} }) => Object.values(namespaces));
-  const newest = positions.reduce((a, b) => (compareVersions(a, b) > 0 ? a : b), '');
-  return newest === '' ? [] : [await probeJournal(source, { namespace, newest }, clock, limits)];
-}
-
-function componentOf({ kind, server }: ShardSource): Component {
-  const name = kind === 'api' ? ('api' as const) : ('kubernetes' as const);
-  return { name, state: 'ok', server, detail: `answers at ${server}` };
+): Promise<ServerStatus | ShardError | undefined> {
+  try {
+    return await source.status(namespace, limits);
+  } catch (error) {
+    if (error instanceof ShardError) return error;
+    throw error;
+  }
 }
 
 /** Whoever has only a token for the API server cannot see it. */
