@@ -2,6 +2,8 @@ import { defineConfig, type TestProjectConfiguration } from 'vitest/config';
 import { binarySettings, findBinaries } from './e2e/control-plane/binaries.ts';
 
 const NEVER = ['**/node_modules/**', '**/dist/**'];
+/** `expect.poll` waits as long as a busy machine may need; what holds at once costs nothing. */
+const PATIENT = { poll: { timeout: 15_000 } };
 const INTEGRATION = ['*/test/**/*.test.ts', 'e2e/feature/**/*.test.ts'];
 
 /** One suite, run once per kind of control plane; `*.real.test.ts` and `*.embedded.test.ts` belong to one kind only. */
@@ -15,6 +17,7 @@ function integration(kind: 'embedded' | 'real', order: number): TestProjectConfi
       globalSetup: [`e2e/house/global-setup-${kind}.ts`],
       testTimeout: 30_000,
       hookTimeout: 60_000,
+      expect: PATIENT,
       sequence: { groupOrder: order },
     },
   };
@@ -46,6 +49,7 @@ export default defineConfig(async () => ({
           ],
           exclude: NEVER,
           testTimeout: 30_000,
+          expect: PATIENT,
         },
       },
       integration('embedded', 1),

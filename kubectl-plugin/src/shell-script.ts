@@ -33,7 +33,8 @@ _${name}_complete() {
   while IFS= read -r line; do
     case $line in
       :*) directive=\${line#:} ;;
-      *) found+=("\${\${line%%$'\\t'*}//:/\\\\:}:\${line#*$'\\t'}") ;;
+      *$'\\t'*) found+=("\${\${line%%$'\\t'*}//:/\\\\:}:\${line#*$'\\t'}") ;;
+      *) found+=("\${line//:/\\\\:}") ;;
     esac
   done < <(${program} __complete "\${(@)words[2,CURRENT]}" 2>/dev/null)
   if [[ $directive = 0 && \${#found} -eq 0 ]]; then
