@@ -253,9 +253,9 @@ export class KubernetesRepository implements ShardRepository {
 
   async #journalStatus(signal: AbortSignal): Promise<JournalStatus> {
     const { ring } = this.#timeline;
+    const newest = ring.at(ring.last)?.change.position;
     try {
       const head = await this.#journal.head(signal, HEAD_MS);
-      const newest = ring.at(ring.last)?.change.position;
       if (!head) return { state: 'absent', newest };
       const { mark, floor } = head;
       const behindMs = this.#waitingMs(head);
@@ -268,7 +268,7 @@ export class KubernetesRepository implements ShardRepository {
       };
     } catch (error) {
       if (signal.aborted || !(error instanceof ShardError)) throw error;
-      return { state: 'unreadable', newest: ring.at(ring.last)?.change.position, detail: error.message };
+      return { state: 'unreadable', newest, detail: error.message };
     }
   }
 

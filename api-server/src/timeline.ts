@@ -145,8 +145,8 @@ export class Timeline {
   }
 
   /**
-   * Since when (monotonic milliseconds) the oldest change is known that does not lead to a state somebody else has; undefined
-   * when it has them all. By the state first: a deletion that a list told has another position here than where it was seen.
+   * Since when (monotonic milliseconds) the oldest change after a state of somebody else's is known here; undefined when there
+   * is none. The state tells, not the position: a deletion that a list told has another one here than where it was seen.
    */
   changedSince({ position, anchor }: Mark): number | undefined {
     const { ring } = this;

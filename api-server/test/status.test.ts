@@ -115,7 +115,10 @@ describe('how the server is', () => {
 
   it('says when there is no journal', async () => {
     const alone = await startServer(await cast.process(API_SERVER_SERVICE_ACCOUNT), {
-      journal: { ...writer.source, reader: { ...writer.source.reader, head: async () => undefined } },
+      journal: {
+        ...writer.source,
+        reader: Object.assign(new Writer().journal, { head: async () => undefined }),
+      },
     });
     const aside = new Wire(alone.url);
     try {

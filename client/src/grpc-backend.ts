@@ -36,8 +36,8 @@ export class GrpcBackend implements Backend {
   }
 
   async about(): Promise<never> {
-    const how = "ask by the transport 'sse'";
-    throw new ShardError('invalidArgument', `the gRPC surface does not say what it is: ${how}`);
+    const how = "ask for its status, or by the transport 'sse'";
+    throw new ShardError('invalidArgument', `the gRPC surface does not say to everybody what it is: ${how}`);
   }
 
   async status(namespace: string | undefined, call: BackendCall) {

@@ -149,7 +149,7 @@ export class ShardClient {
     return this.#call(options, (call) => this.#backend.nodes(namespace, call));
   }
 
-  /** Which program answers; needs no token. Throws `invalidArgument` over gRPC, which does not tell. */
+  /** Which program answers; needs no token. Throws `invalidArgument` over gRPC: ask for `status` there. */
   about(options: CallOptions = {}): Promise<ServerInfo> {
     return this.#call(options, (call) => this.#backend.about(call));
   }

@@ -6,7 +6,7 @@ import { MESH_NODES, SHARD_ASSIGNMENTS, SHARD_SETS } from '@meshkit/crds/resourc
 import type { LogItem, NetItem } from '@meshkit/shards/diff';
 import type { ShardExplanation } from '@meshkit/shards/explain';
 import type { Scheduling } from '@meshkit/shards/records';
-import type { DiffPage, HistoryPage } from '@meshkit/shards/repository';
+import type { DiffPage, HistoryPage, JournalStatus } from '@meshkit/shards/repository';
 import type { NodeView, ShardView } from '@meshkit/shards/shard-view';
 import type { SimulatedSet, Simulation } from '@meshkit/shards/simulate';
 import { afterAll, beforeAll, expect, inject, test } from 'vitest';
@@ -71,6 +71,7 @@ interface Nodes {
 interface Status {
   ok: boolean;
   nodes: { ready: number };
+  server?: { journal: JournalStatus };
 }
 
 interface Ended {
@@ -115,7 +116,10 @@ async function settled(): Promise<void> {
     const { items } = await product.kube.listAll(SHARD_ASSIGNMENTS, { namespace: NAMESPACE });
     return items.filter(({ status }) => status?.phase === 'Active').length === SHARDS;
   });
-  await until('all is well', async () => (await json<Status>(`status -n ${NAMESPACE}`)).ok);
+  await until('all is well', async () => {
+    const { ok, server } = await json<Status>(`status -n ${NAMESPACE}`);
+    return ok && server?.journal.behindMs === undefined;
+  });
 }
 
 function schedule(node: string, scheduling: Scheduling) {
@@ -384,6 +388,13 @@ test('says so when operator or API server are gone, and goes on without them', a
   const idle = await mesh(`status -n ${NAMESPACE}`);
   expect(idle.code).toBe(1);
   expect(idle.stdout).toContain('no operator works');
+  // What happens now is written down by nobody.
+  const key = { namespace: NAMESPACE, name: 'orders.0001' };
+  await product.kube.patch(SHARD_ASSIGNMENTS, key, { spec: { reason: 'nobody writes it down' } });
+  await until('the journal lags behind', async () =>
+    (await mesh(`status -n ${NAMESPACE}`)).stdout.includes('BAD   the journal lags behind'),
+  );
+  expect(gauge(await product.metrics(), 'meshkit_journal_behind_seconds')).toBeGreaterThan(5);
   await product.startOperator();
   await expect.poll(async () => (await mesh(`status -n ${NAMESPACE}`)).code, { timeout: 60_000 }).toBe(0);
 

@@ -8,10 +8,7 @@ export function age(since: string | undefined, now: number): string {
   const at = since === undefined ? Number.NaN : Date.parse(since);
   if (Number.isNaN(at)) return '-';
   // Clocks differ; a transition of the future happened just now.
-  return duration(Math.max(0, now - at));
-}
-
-export function duration(ms: number): string {
+  const ms = Math.max(0, now - at);
   if (ms < 2 * MINUTE) return `${Math.floor(ms / SECOND)}s`;
   if (ms < 10 * MINUTE) return two(ms, MINUTE, 'm', SECOND, 's');
   if (ms < 3 * HOUR) return `${Math.floor(ms / MINUTE)}m`;

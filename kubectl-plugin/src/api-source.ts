@@ -14,10 +14,8 @@ export class ApiSource implements ShardSource {
     this.#client = client;
   }
 
-  async *pages(filter: ShardFilter, limits: ListLimits) {
-    for await (const { items, resumeToken } of this.#client.pages(filter, limits)) {
-      yield { items, resumeToken };
-    }
+  pages(filter: ShardFilter, limits: ListLimits) {
+    return this.#client.pages(filter, limits);
   }
 
   get(namespace: string, name: string, limits: CallLimits) {

@@ -4,7 +4,8 @@ import type { Clock } from '@meshkit/shards/clock';
 import { ShardError } from '@meshkit/shards/errors';
 import { VERSION_ANNOTATION } from '@meshkit/shards/records';
 import type { JournalStatus } from '@meshkit/shards/repository';
-import { age, duration } from './age.ts';
+import { age } from './age.ts';
+import { durationText } from './duration.ts';
 import type { CallLimits } from './shard-source.ts';
 import type { ApiClient, Kube } from './surroundings.ts';
 
@@ -97,21 +98,18 @@ export function serverComponents(server: string, status: ServerStatus | ShardErr
   return [{ ...api, version, state: 'bad', finding, detail }, journalComponent(journal)];
 }
 
-function journalComponent({ state, head, newest, behindMs = 0, detail = '' }: JournalStatus): Component {
+function journalComponent({ state, head, newest, behindMs = 0, detail }: JournalStatus): Component {
   const name = 'journal';
-  switch (state) {
-    case 'current':
-      return { name, state: 'ok', detail: `everything up to ${head?.position} is written down` };
-    case 'absent':
-      return { name, state: 'absent', detail: 'there is none: no diff, no history' };
-    case 'unreadable':
-      return { name, state: 'bad', finding: 'the journal cannot be read', detail };
-    case 'behind': {
-      const waits = `a change has been waiting for ${duration(behindMs)}, the newest is ${newest}`;
-      const why = `written down up to ${head?.position} only, ${waits}: resume tokens and history end there`;
-      return { name, state: 'bad', detail: why };
-    }
+  if (state === 'absent') return { name, state: 'absent', detail: 'there is none: no diff, no history' };
+  if (state === 'current') {
+    return { name, state: 'ok', detail: `everything up to ${head?.position} is written down` };
   }
+  if (state === 'behind') {
+    const waits = `a change has been waiting for ${durationText(behindMs)}, the newest is ${newest}`;
+    const why = `written down up to ${head?.position} only, ${waits}: resume tokens and history end there`;
+    return { name, state: 'bad', detail: why };
+  }
+  return { name, state: 'bad', finding: 'the journal cannot be read', detail: detail ?? state };
 }
 
 async function attempt(
