@@ -1,5 +1,6 @@
 import { systemClock } from '@meshkit/crds/clock';
 import { loadKube } from '@meshkit/crds/kube-config';
+import { probe } from '@meshkit/crds/probe';
 import { ERRORS, ShardError } from '@meshkit/shards/errors';
 import { destination, pino } from 'pino';
 import { collectDefaultMetrics, Registry } from 'prom-client';
@@ -41,15 +42,22 @@ async function main(argv: readonly string[], env: NodeJS.ProcessEnv): Promise<vo
     log,
     registry,
   });
+  const stopping = new AbortController();
   const stop = (signal: string): void => {
     log.info({ signal }, 'stopping');
+    stopping.abort();
     setTimeout(() => process.exit(1), LAST_RESORT_MS).unref();
     server.stop().catch((error: unknown) => log.error({ err: error }, 'stopping failed'));
   };
   process.once('SIGTERM', stop);
   process.once('SIGINT', stop);
-  await server.start();
-  await server.stopped();
+  await probe(client, stopping.signal).catch((error: unknown) => {
+    if (!stopping.signal.aborted) throw error;
+  });
+  if (!stopping.signal.aborted) {
+    await server.start();
+    await server.stopped();
+  }
   await client.close();
   log.info({}, 'stopped');
   log.flush();

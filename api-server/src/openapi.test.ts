@@ -4,6 +4,8 @@ import { describe, expect, it } from 'vitest';
 import { setUp } from '../test/rest-surface.ts';
 import {
   accessSchema,
+  diffSchema,
+  historySchema,
   listSchema,
   nodesSchema,
   problemSchema,
@@ -61,18 +63,19 @@ describe('the document', () => {
 });
 
 describe('the examples', () => {
-  it.each([
-    ['getShard', shardSchema],
-    ['listShards', listSchema],
-    ['listNodes', nodesSchema],
-    ['simulateShards', simulationSchema],
-    ['explainShard', explanationSchema],
-    ['getStatus', statusSchema],
-    ['getAccess', accessSchema],
-  ])('of %s are what the schema allows', (id, schema) => {
-    const { operation } = described.find(({ operation: { operationId } }) => operationId === id)!;
+  it.each(
+    operations
+      .filter((operation) => !('stream' in operation))
+      .map(({ op, body, document }) => {
+        return { op, body, ...document };
+      }),
+  )('of $op are what the schemas allow', ({ operationId, schema, body }) => {
+    const { operation } = described.find(({ operation }) => operation.operationId === operationId)!;
     const { value } = operation.responses[200].content['application/json'].examples.example;
     expect(schema.safeParse(value).error).toBeUndefined();
+    const asked = operation.requestBody?.content['application/json'].examples.example;
+    expect(asked === undefined).toBe(body === undefined);
+    expect(body?.schema.safeParse(asked.value).error).toBeUndefined();
   });
 
   it.each(Object.entries(EXAMPLE_EVENTS))('of a watch: %s', (event, example) => {
@@ -86,6 +89,13 @@ describe('the examples', () => {
   });
 });
 
+it('docs/metrics.md names every operation, as `op` does', () => {
+  const text = readFileSync(new URL('../../docs/metrics.md', import.meta.url), 'utf8');
+  const [sentence = ''] = /^`op` is [\s\S]*?\. /m.exec(text) ?? [];
+  const named = [...sentence.matchAll(/`(\w+)`/g)].map(([, name]) => name);
+  expect(named).toEqual(expect.arrayContaining(operations.map(({ op }) => op)));
+});
+
 describe('the answers', () => {
   it.each([
     ['/meshkit/shards?pageSize=2', listSchema],
@@ -95,6 +105,8 @@ describe('the answers', () => {
     ['/meshkit/shards/payments/orders.0004/explain', explanationSchema],
     ['/meshkit/status', statusSchema],
     ['/meshkit/access', accessSchema],
+    ['/meshkit/shards/payments/orders.0004/history', historySchema],
+    ['/meshkit/shards/diff?from=10m', diffSchema],
     ['/meshkit/shards?pageSize=0', problemSchema],
     ['/meshkit/shards/payments/orders.9999', problemSchema],
   ])('of %s are what the document says', async (url, schema) => {

@@ -1,4 +1,5 @@
 import { gunzipSync } from 'node:zlib';
+import { ShardError } from '@meshkit/shards/errors';
 import { describe, expect, it } from 'vitest';
 import { type History, setUp, shard } from '../test/rest-surface.ts';
 
@@ -283,6 +284,13 @@ describe('a stream', () => {
     });
     expect(response.statusCode).toBe(status);
     expect(lines).toEqual([expect.objectContaining({ code, status })]);
+  });
+
+  it('is logged with the error that the server ended it with', async () => {
+    const { app, lines } = setUp({ watchError: new ShardError('slowConsumer', 'you do not keep up') });
+    const response = await app.inject({ url: '/meshkit/shards/watch', headers: ADMIN });
+    expect(response.body).toContain('event: shard-error');
+    expect(lines).toMatchObject([{ op: 'watch', decision: 'allow', status: 200, code: 'slowConsumer' }]);
   });
 
   it('is logged when it has ended, with what it told', async () => {

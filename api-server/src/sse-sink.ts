@@ -12,6 +12,8 @@ export interface SseSinkOptions {
   retryMs: number;
   /** The answer has begun: from now on no status can say what is wrong. */
   onBegin: () => void;
+  /** The stream ends with this error, which its status can no longer say. */
+  onFail: (error: ShardError) => void;
 }
 
 const LIMIT_BYTES = 256 * 1024;
@@ -47,9 +49,12 @@ export class SseSink implements WatchSink {
   }
 
   end(error?: ShardError, token?: string): void {
-    const { response } = this.#options;
+    const { response, onFail } = this.#options;
     this.#begin();
-    if (error) response.write(block('shard-error', token, JSON.stringify(problemOf(error))));
+    if (error) {
+      onFail(error);
+      response.write(block('shard-error', token, JSON.stringify(problemOf(error))));
+    }
     response.end();
     const timer = setTimeout(() => response.destroy(), LINGER_MS);
     response.once('close', () => clearTimeout(timer));

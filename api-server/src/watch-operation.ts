@@ -42,6 +42,9 @@ export function watchShards(source: WatchSource): StreamingOperation<unknown, z.
         headers: streamHeaders(reply.getHeaders()),
         retryMs: Math.round(RETRY_MS.least + source.random() * (RETRY_MS.most - RETRY_MS.least)),
         onBegin: () => reply.hijack(),
+        onFail: ({ code }) => {
+          request.access.code = code;
+        },
       });
       const watch = await source.repository.watch(
         {

@@ -1,9 +1,12 @@
+import { sign } from 'node:crypto';
+import { readFileSync } from 'node:fs';
 import type { IncomingHttpHeaders } from 'node:http2';
 import { type AddressInfo, connect, createServer, type Server, type Socket } from 'node:net';
+import { join } from 'node:path';
 import { systemClock } from '@meshkit/crds/clock';
 import { API_SERVER_SERVICE_ACCOUNT } from '@meshkit/crds/roles';
 import { ERRORS, type ErrorCode } from '@meshkit/shards/errors';
-import { afterAll, beforeAll, describe, expect, it } from 'vitest';
+import { afterAll, beforeAll, describe, expect, inject, it } from 'vitest';
 import { Wire } from './exchange.ts';
 import { GrpcWire, type Outcome } from './grpc-wire.ts';
 import { AUDIENCE, Cast, eventually, type RunningServer, startServer } from './running-server.ts';
@@ -51,6 +54,18 @@ class Cable {
   }
 }
 
+/** The same token, signed by kube-apiserver's own key, as it is with so many seconds of its life left. */
+function aged(token: string, secondsLeft: number): string {
+  const [header, payload = ''] = token.split('.');
+  const claims = JSON.parse(Buffer.from(payload, 'base64url').toString());
+  const now = Math.floor(Date.now() / 1_000);
+  const old = { ...claims, iat: now - 3_600, nbf: now - 3_600, exp: now + secondsLeft };
+  const signed = `${header}.${Buffer.from(JSON.stringify(old)).toString('base64url')}`;
+  const key = readFileSync(join(inject('controlPlane').folder, 'service-account.key'));
+  const signature = sign('sha256', Buffer.from(signed), { key, dsaEncoding: 'ieee-p1363' });
+  return `${signed}.${signature.toString('base64url')}`;
+}
+
 /** A stream of server-sent events that stays open until it is left, or ended. */
 interface Open {
   status: number;
@@ -75,7 +90,7 @@ function openStream(wire: Wire, path: string, token?: string): Promise<Open> {
   return promise;
 }
 
-/** Everything that can be asked so far, each in the caller's own namespace, in another one, and in all. */
+/** Everything that can be asked, each in the caller's own namespace, in another one, and in all. */
 const OPERATIONS = [
   'list own',
   'list other',
@@ -94,6 +109,16 @@ const OPERATIONS = [
   'access own',
   'access other',
   'access all',
+  'explain own',
+  'explain other',
+  'history own',
+  'history other',
+  'diff own',
+  'diff other',
+  'diff all',
+  'simulate own',
+  'simulate other',
+  'simulate all',
 ] as const;
 type Row = Record<(typeof OPERATIONS)[number], number>;
 
@@ -102,36 +127,44 @@ const each = (status: number): Row => Object.fromEntries(OPERATIONS.map((name) =
 const KNOWN = { 'access own': 200, 'access other': 200, 'access all': 200 };
 /** 403 but where something is said. */
 const but = (exceptions: Partial<Row>): Row => ({ ...each(403), ...KNOWN, ...exceptions });
-const OWN_READS = { 'list own': 200, 'get own': 200, 'nodes own': 200, 'status own': 200 };
-const ALL_READS = {
-  ...OWN_READS,
+const OWN_READS = {
+  'list own': 200,
+  'get own': 200,
+  'nodes own': 200,
+  'status own': 200,
+  'explain own': 200,
+};
+/** There is no such shard there. */
+const OTHER_READS = {
   'list other': 200,
-  'list all': 200,
   'get other': 404,
   'nodes other': 200,
-  'nodes all': 200,
   'status other': 200,
-  'status all': 200,
+  'explain other': 404,
 };
+const ALL_READS = { ...OWN_READS, ...OTHER_READS, 'list all': 200, 'nodes all': 200, 'status all': 200 };
+const OWN_OBSERVES = { 'watch own': 200, 'history own': 200, 'diff own': 200, 'simulate own': 200 };
 
 const TRUTH: Record<string, Row> = {
   anonymous: each(401),
   garbage: each(401),
+  'expired token': each(401),
   'wrong audience': each(401),
   'cluster audience': each(401),
   'no role': but({}),
   read: but(OWN_READS),
-  observe: but({ ...OWN_READS, 'watch own': 200 }),
-  operate: but({ ...OWN_READS, 'watch own': 200 }),
-  'read in another namespace': but({
-    'list other': 200,
-    'get other': 404,
-    'nodes other': 200,
-    'status other': 200,
-  }),
+  observe: but({ ...OWN_READS, ...OWN_OBSERVES }),
+  operate: but({ ...OWN_READS, ...OWN_OBSERVES }),
+  'read in another namespace': but(OTHER_READS),
   'read in all namespaces': but(ALL_READS),
-  'observe in all namespaces': { ...but(ALL_READS), 'watch own': 200, 'watch other': 200, 'watch all': 200 },
+  'observe in all namespaces': { ...each(200), 'get other': 404, 'explain other': 404 },
 };
+
+/**
+ * Diff and history need a journal, which an operator writes; here there may be one or none, and it may know the shards or
+ * not. Whoever is told so much was let in.
+ */
+const LET_IN = ['noJournal', 'journalBehind', 'tokenExpired', 'notFound'];
 
 describe('the truth table of access', () => {
   const cast = new Cast();
@@ -171,6 +204,8 @@ describe('the truth table of access', () => {
     tokens['read in another namespace'] = await other.token(other.namespace, 'neighbour', AUDIENCE);
     for (const name of ['read', 'observe', 'operate', 'revoked', 'dismissed'])
       tokens[name] = await token(name);
+    tokens['expired token'] = aged(tokens.operate ?? '', -60);
+    tokens['old token'] = aged(tokens.operate ?? '', 600);
     running = await startServer(await cast.process(API_SERVER_SERVICE_ACCOUNT, by), { clock });
     await eventually(() => running.server.notReady() === undefined || undefined, 'ready');
     wire = new Wire(running.url);
@@ -192,13 +227,30 @@ describe('the truth table of access', () => {
       stream.leave();
       return stream.status;
     };
+    const letIn = async (path: string) => {
+      const { status, body } = await wire.get(path, tokens[who]);
+      return LET_IN.includes(body.reason ?? body.code) ? 200 : status;
+    };
+    const simulate = async (namespace?: string) => {
+      const token = tokens[who];
+      const headers = {
+        ':method': 'POST',
+        ':path': '/meshkit/shards/simulate',
+        'content-type': 'application/json',
+        ...(token === undefined ? {} : { authorization: `Bearer ${token}` }),
+      };
+      return (await wire.send(headers, JSON.stringify({ namespace }))).status;
+    };
     const [own, elsewhere] = [`?namespace=${cast.namespace}`, `?namespace=${other.namespace}`];
+    const [ownShard, otherShard] = [cast, other].map(
+      ({ namespace }) => `/meshkit/shards/${namespace}/orders.0000`,
+    );
     return inTurn({
       'list own': () => get(`/meshkit/shards${own}`),
       'list other': () => get(`/meshkit/shards${elsewhere}`),
       'list all': () => get('/meshkit/shards'),
-      'get own': () => get(`/meshkit/shards/${cast.namespace}/orders.0000`),
-      'get other': () => get(`/meshkit/shards/${other.namespace}/orders.0000`),
+      'get own': () => get(`${ownShard}`),
+      'get other': () => get(`${otherShard}`),
       'nodes own': () => get(`/meshkit/nodes${own}`),
       'nodes other': () => get(`/meshkit/nodes${elsewhere}`),
       'nodes all': () => get('/meshkit/nodes'),
@@ -211,6 +263,16 @@ describe('the truth table of access', () => {
       'access own': () => get(`/meshkit/access${own}`),
       'access other': () => get(`/meshkit/access${elsewhere}`),
       'access all': () => get('/meshkit/access'),
+      'explain own': () => get(`${ownShard}/explain`),
+      'explain other': () => get(`${otherShard}/explain`),
+      'history own': () => letIn(`${ownShard}/history`),
+      'history other': () => letIn(`${otherShard}/history`),
+      'diff own': () => letIn(`/meshkit/shards/diff${own}&from=1s`),
+      'diff other': () => letIn(`/meshkit/shards/diff${elsewhere}&from=1s`),
+      'diff all': () => letIn('/meshkit/shards/diff?from=1s'),
+      'simulate own': () => simulate(cast.namespace),
+      'simulate other': () => simulate(other.namespace),
+      'simulate all': () => simulate(),
     });
   }
 
@@ -220,6 +282,12 @@ describe('the truth table of access', () => {
     const status = async (call: Promise<Outcome<unknown>>) => {
       const outcome = await call;
       return 'ok' in outcome ? 200 : ERRORS[outcome.failure.reason as ErrorCode].http;
+    };
+    const letIn = async (call: Promise<Outcome<unknown>>) => {
+      const outcome = await call;
+      if ('ok' in outcome) return 200;
+      const { reason = '', metadata } = outcome.failure;
+      return LET_IN.includes(metadata.reason ?? reason) ? 200 : ERRORS[reason as ErrorCode].http;
     };
     const watch = async (filter: { namespace?: string }) => {
       const stream = grpc.watch({ filter }, token);
@@ -252,6 +320,16 @@ describe('the truth table of access', () => {
       'access own': () => status(grpc.access({ namespace }, token)),
       'access other': () => status(grpc.access({ namespace: elsewhere }, token)),
       'access all': () => status(grpc.access({}, token)),
+      'explain own': () => status(grpc.explain({ namespace, name }, token)),
+      'explain other': () => status(grpc.explain({ namespace: elsewhere, name }, token)),
+      'history own': () => letIn(grpc.history({ namespace, name }, token)),
+      'history other': () => letIn(grpc.history({ namespace: elsewhere, name }, token)),
+      'diff own': () => letIn(grpc.diff({ filter: { namespace }, from: '1s' }, token)),
+      'diff other': () => letIn(grpc.diff({ filter: { namespace: elsewhere }, from: '1s' }, token)),
+      'diff all': () => letIn(grpc.diff({ from: '1s' }, token)),
+      'simulate own': () => status(grpc.simulate({ namespace }, token)),
+      'simulate other': () => status(grpc.simulate({ namespace: elsewhere }, token)),
+      'simulate all': () => status(grpc.simulate({}, token)),
     });
   }
 
@@ -275,6 +353,10 @@ describe('the truth table of access', () => {
   it.each(Object.entries(TRUTH))('%s', async (who, expected) => {
     expect(await byRest(who)).toEqual(expected);
     expect(await byGrpc(who)).toEqual(expected);
+  });
+
+  it('a token is refused for nothing but its age', async () => {
+    expect(await Promise.all(['old token', 'expired token'].map(statusOf))).toEqual([200, 401]);
   });
 
   it.each([

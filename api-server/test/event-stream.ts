@@ -60,6 +60,10 @@ export class EventStream {
     this.#stream.pause();
   }
 
+  resume(): void {
+    this.#stream.resume();
+  }
+
   cut(): void {
     this.#stream.destroy();
   }

@@ -10,6 +10,9 @@ import {
 import { BadRequest, ErrorInfo, RetryInfo } from '@meshkit/proto/rpc/error_details';
 import { Status } from '@meshkit/proto/rpc/status';
 import { GetAccessRequest, type GetAccessResponse } from '@meshkit/proto/v1/access';
+import { DiffRequest, type DiffResponse } from '@meshkit/proto/v1/diff';
+import { ExplainRequest, type ExplainResponse } from '@meshkit/proto/v1/explain';
+import { HistoryRequest, type HistoryResponse } from '@meshkit/proto/v1/history';
 import {
   type DeepPartial,
   GetRequest,
@@ -20,6 +23,7 @@ import {
   type ListResponse,
   ShardServiceClient,
 } from '@meshkit/proto/v1/shard_service';
+import { SimulateRequest, type SimulateResponse } from '@meshkit/proto/v1/simulate';
 import { GetStatusRequest, type GetStatusResponse } from '@meshkit/proto/v1/status';
 import { WatchRequest, type WatchResponse } from '@meshkit/proto/v1/watch';
 import { CA } from './running-server.ts';
@@ -85,6 +89,26 @@ export class GrpcWire {
   access(request: DeepPartial<GetAccessRequest>, token?: string): Promise<Outcome<GetAccessResponse>> {
     const message = GetAccessRequest.fromPartial(request);
     return outcome((done) => this.client.getAccess(message, metadata(token), { deadline: soon() }, done));
+  }
+
+  explain(request: DeepPartial<ExplainRequest>, token?: string): Promise<Outcome<ExplainResponse>> {
+    const message = ExplainRequest.fromPartial(request);
+    return outcome((done) => this.client.explain(message, metadata(token), { deadline: soon() }, done));
+  }
+
+  history(request: DeepPartial<HistoryRequest>, token?: string): Promise<Outcome<HistoryResponse>> {
+    const message = HistoryRequest.fromPartial(request);
+    return outcome((done) => this.client.history(message, metadata(token), { deadline: soon() }, done));
+  }
+
+  diff(request: DeepPartial<DiffRequest>, token?: string): Promise<Outcome<DiffResponse>> {
+    const message = DiffRequest.fromPartial(request);
+    return outcome((done) => this.client.diff(message, metadata(token), { deadline: soon() }, done));
+  }
+
+  simulate(request: DeepPartial<SimulateRequest>, token?: string): Promise<Outcome<SimulateResponse>> {
+    const message = SimulateRequest.fromPartial(request);
+    return outcome((done) => this.client.simulate(message, metadata(token), { deadline: soon() }, done));
   }
 
   watch(

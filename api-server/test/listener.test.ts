@@ -10,7 +10,8 @@ import { afterEach, beforeEach, describe, expect, it } from 'vitest';
 import { type Listener, listenTls } from '../src/listener.ts';
 import { followCertificate, readCertificate } from '../src/tls-files.ts';
 import { Wire } from './exchange.ts';
-import { CA, TLS } from './running-server.ts';
+import { setUp } from './rest-surface.ts';
+import { CA, eventually, TLS } from './running-server.ts';
 
 describe('listener', () => {
   let app: FastifyInstance;
@@ -107,6 +108,43 @@ describe('listener', () => {
     await listener.close(50);
     expect(await slow).toBe('cut');
   });
+});
+
+it('a caller who leaves while it waits for its turn is no failure of the server', async () => {
+  const held = Promise.withResolvers<void>();
+  const { app: surface, repository, failures, lines } = setUp();
+  const { meshState } = repository;
+  let asked = 0;
+  repository.meshState = async (namespace) => {
+    asked += 1;
+    await held.promise;
+    return meshState(namespace);
+  };
+  const address = { host: '127.0.0.1', port: 0 };
+  const listener = await listenTls(surface, address, await readCertificate(TLS), systemClock);
+  const wire = new Wire(listener.url);
+  const headers = {
+    ':method': 'POST',
+    ':path': '/meshkit/shards/simulate',
+    'content-type': 'application/json',
+    authorization: 'Bearer admin',
+  };
+  const first = wire.send(headers, '{"namespace":"payments"}');
+  await eventually(() => asked === 1 || undefined, 'the first is under way');
+  const second = wire.session.request(headers);
+  second.end('{"namespace":"payments"}');
+  second.on('error', () => undefined);
+  // Requests of a connection are taken up in their order.
+  await wire.get('/meshkit/shards', 'admin');
+  second.close();
+  await wire.get('/meshkit/shards', 'admin');
+  held.resolve();
+  expect((await first).status).toBe(200);
+  await eventually(() => lines.filter(({ op }) => op === 'simulate').length === 2 || undefined, 'both lines');
+  expect(lines.filter(({ code }) => code === 'internal')).toEqual([]);
+  expect(failures).toEqual([]);
+  wire.close();
+  await listener.close(0);
 });
 
 describe('certificate files', () => {

@@ -121,9 +121,12 @@ export function setUp(
     ...options.repository,
   };
   const lines: Record<string, unknown>[] = [];
+  /** What the server logged as its own mistakes. */
+  const failures: unknown[] = [];
   const registry = new Registry();
   const log = {
     ...silentLog,
+    error: (fields: Record<string, unknown>) => failures.push(fields.err),
     info: (fields: Record<string, unknown>) => lines.push(fields),
     warn: (fields: Record<string, unknown>) => lines.push(fields),
   };
@@ -183,5 +186,5 @@ export function setUp(
       body: response.body === '' ? undefined : response.json(),
     };
   };
-  return { app, get, post, lines, registry, history, records, operations };
+  return { app, get, post, lines, failures, registry, history, records, repository, operations };
 }

@@ -1,4 +1,5 @@
 import { request } from 'node:https';
+import type { KubeClient } from '@meshkit/crds/kube-client';
 import { SHARD_ASSIGNMENTS } from '@meshkit/crds/resource';
 import { API_SERVER_SERVICE_ACCOUNT, OPERATOR_SERVICE_ACCOUNT } from '@meshkit/crds/roles';
 import { compareVersions, type ShardAssignment } from '@meshkit/shards/records';
@@ -13,6 +14,7 @@ describe('watching shards', () => {
   let wire: Wire;
   let token: string;
   const open: EventStream[] = [];
+  let operator: KubeClient | undefined;
 
   const watch = (query = '', headers: Record<string, string> = {}): EventStream => {
     const path = `/meshkit/shards/watch?namespace=${cast.namespace}${query}`;
@@ -22,7 +24,7 @@ describe('watching shards', () => {
   };
   /** As the operator would: another owner, and the next version. */
   const give = async (shard: ShardAssignment, owner: string): Promise<ShardAssignment> => {
-    const operator = await cast.process(OPERATOR_SERVICE_ACCOUNT);
+    operator ??= await cast.process(OPERATOR_SERVICE_ACCOUNT);
     const status = shard.status!;
     return operator.updateStatus(SHARD_ASSIGNMENTS, {
       ...shard,
@@ -204,6 +206,32 @@ describe('watching shards', () => {
     expect(reset.events[1]).toMatchObject({ event: 'snapshot-begin', data: { reason: 'expired' } });
     there.close();
     await later.server.stop();
+  });
+
+  it('ends a client that does not read, and what it has read is enough to resume', {
+    timeout: 60_000,
+  }, async () => {
+    let shard = await cast.shard('0009');
+    await known(shard);
+    const first = shard.status!.version;
+    const slow = watch('&search=0009');
+    await slow.until(({ event }) => event === 'snapshot-end');
+    slow.pause();
+    // Some 900 bytes each: more than the network takes unread and a stream may have waiting.
+    for (let round = 1; round <= 700; round += 1) shard = await give(shard, `node-${round}`);
+    const line = await eventually(() => running.lines.find(({ code }) => code === 'slowConsumer'), 'the end');
+    expect(line).toMatchObject({ op: 'watch', transport: 'sse', decision: 'allow', status: 200 });
+    shard = await give(shard, 'node-last');
+    slow.resume();
+    await slow.ended;
+    const resumed = watch('&search=0009', { 'last-event-id': slow.events.at(-1)!.id });
+    await resumed.until(({ data }) => data.current?.owner === 'node-last');
+    // Nothing is lost, and nothing comes twice.
+    const heard = [slow, resumed].flatMap(({ events }) =>
+      events.flatMap(({ data }) => data.current?.version ?? []),
+    );
+    expect(heard).toEqual(Array.from({ length: heard.length }, (_, at) => first + at));
+    expect(heard.at(-1)).toBe(shard.status!.version);
   });
 
   it('says goaway when the server stops, and the token goes on at another one', async () => {

@@ -1,3 +1,4 @@
+import { getEventListeners } from 'node:events';
 import { silentLog } from '@meshkit/crds/log';
 import { ManualClock } from '@meshkit/crds/manual-clock';
 import type { KubeEvent } from '@meshkit/crds/resource';
@@ -81,6 +82,15 @@ it('bounds their rate: a storm costs 100, then 10 a second', async () => {
   for (let count = 0; count < 1000; count++) recorder.record(SHARD, TEXT);
   await clock.advance(0);
   expect(counts).toEqual({ written: 120, dropped: 1880 });
+});
+
+it('leaves nothing behind on the signal of its process, however often it waited', async () => {
+  for (let count = 0; count < 20; count++) {
+    recorder.record(SHARD, TEXT);
+    await clock.advance(0);
+  }
+  expect(counts).toEqual({ written: 20 });
+  expect(getEventListeners(stop.signal, 'abort')).toHaveLength(1);
 });
 
 it('loses an Event that cannot be written, and goes on', async () => {

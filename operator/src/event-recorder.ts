@@ -101,9 +101,11 @@ export class EventRecorder {
 
   async #idle(signal: AbortSignal): Promise<void> {
     const { promise, resolve } = Promise.withResolvers<void>();
-    this.#wake = resolve;
-    signal.addEventListener('abort', () => resolve(), { once: true });
+    const woken = () => resolve();
+    this.#wake = woken;
+    signal.addEventListener('abort', woken, { once: true });
     await promise;
+    signal.removeEventListener('abort', woken);
     this.#wake = () => undefined;
   }
 }

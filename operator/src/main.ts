@@ -3,13 +3,13 @@ import { hostname } from 'node:os';
 import { systemClock } from '@meshkit/crds/clock';
 import { JOURNAL_NAME } from '@meshkit/crds/journal-objects';
 import { loadKube } from '@meshkit/crds/kube-config';
+import { probe } from '@meshkit/crds/probe';
 import { ShardError } from '@meshkit/shards/errors';
 import pino from 'pino';
 import manifest from '../package.json' with { type: 'json' };
 import { type OperatorConfig, parseConfig } from './config.ts';
 import type { JournalSettings } from './journal-settings.ts';
 import { Manager } from './manager.ts';
-import { probe } from './probe.ts';
 
 /** Exit codes: 0 stopped as asked, 1 failed, 2 wrong settings. Logs are JSON on stderr; stdout has only what was asked for. */
 const STOP_WITHIN_MS = 10_000;

@@ -1,12 +1,12 @@
-import type { KubeClient } from '@meshkit/crds/kube-client';
 import { ShardError } from '@meshkit/shards/errors';
+import type { KubeClient } from './kube-client.ts';
 
 /** TLS failures that waiting does not heal: the kubeconfig's CA is not this server's. */
 const DISTRUST = /CERT|SELF_SIGNED|UNABLE_TO_VERIFY|ALTNAME/;
 
 /**
  * Asks the API server once who we are to it. Throws where the kubeconfig is wrong (credentials refused, certificate not
- * trusted); a server that cannot be reached is not an error here: the operator waits for it and reports not ready.
+ * trusted); a server that cannot be reached is not an error here: a process waits for it and reports not ready.
  */
 export async function probe(client: Pick<KubeClient, 'raw'>, signal: AbortSignal): Promise<void> {
   try {
