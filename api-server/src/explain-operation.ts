@@ -8,9 +8,11 @@ import { type ListSource, reach } from './list-page.ts';
 import type { AnsweringOperation } from './operation.ts';
 import { explainQuery, shardParams } from './parameters.ts';
 import { EXAMPLE_EXPLANATION } from './simulate-examples.ts';
+import type { Turns } from './turns.ts';
 
 export interface ExplainSource extends ListSource {
   repository: ListSource['repository'] & Pick<ShardRepository, 'meshState'>;
+  plans: Turns;
 }
 
 type ExplainRequest = z.output<typeof shardParams> & z.output<typeof explainQuery>;
@@ -23,8 +25,11 @@ export async function explainShard(
   signal: AbortSignal,
 ): Promise<ShardExplanation> {
   if (minVersion !== undefined) await reach(source, minVersion, signal, '/query/minVersion');
-  const state = await source.repository.meshState(namespace);
-  const explanation = explain(state, { namespace, name }, maxItems);
+  const { repository, plans } = source;
+  const explanation = await plans.run(
+    async () => explain(await repository.meshState(namespace), { namespace, name }, maxItems),
+    signal,
+  );
   if (!refusal) return explanation;
   const { transitions: _, ...rest } = explanation;
   const { scope, check, grant } = refusal.details as { scope: string; check: string; grant: string };

@@ -40,13 +40,14 @@ import { simulateRequest, simulationBytes } from './grpc-simulate.ts';
 import { GrpcSink } from './grpc-sink.ts';
 import { bufferOf, EncodedShards, nodeMessage, vectorMessage } from './grpc-views.ts';
 import { listPage, reach } from './list-page.ts';
-import { Simulator } from './simulate-operation.ts';
+import { PLANS, simulated } from './simulate-operation.ts';
 import { serverStatus } from './status-operation.ts';
+import { Turns } from './turns.ts';
 
 export interface GrpcServiceOptions extends Gates {
   repository: ShardRepository;
   /** The one of REST; absent: not shared with anybody. */
-  simulator?: Simulator;
+  plans?: Turns;
 }
 
 /** Most clients take no message above 4 MiB; a page that would be larger is cut shorter. */
@@ -67,6 +68,7 @@ export function shardService(options: GrpcServiceOptions): {
   definition: ServiceDefinition;
   implementation: UntypedServiceImplementation;
 } {
+  const { plans = new Turns(PLANS) } = options;
   const shards = new EncodedShards();
   return {
     definition: asBytes(ShardServiceService),
@@ -76,8 +78,8 @@ export function shardService(options: GrpcServiceOptions): {
       listNodes: unary(options, listNodes(options)),
       diff: unary(options, diff(options)),
       history: unary(options, history(options)),
-      simulate: unary(options, simulate(options)),
-      explain: unary(options, explain(options)),
+      simulate: unary(options, simulate({ ...options, plans })),
+      explain: unary(options, explain({ ...options, plans })),
       getStatus: unary(options, status(options)),
       getAccess: unary(options, ACCESS),
       watch: watch(options),
@@ -244,15 +246,16 @@ async function fitted(
   }
 }
 
-function simulate(options: GrpcServiceOptions): UnaryMethod<ReturnType<typeof simulateRequest>> {
-  const { simulator = new Simulator(options.repository) } = options;
+function simulate(
+  options: GrpcServiceOptions & { plans: Turns },
+): UnaryMethod<ReturnType<typeof simulateRequest>> {
   return {
     op: 'simulate',
     scope: 'observe',
     read: simulateRequest,
     target: ({ namespace }) => ({ namespace }),
     async answer(request, signal) {
-      const whole = await simulator.run(request, signal);
+      const whole = await simulated(options, request, signal);
       for (let size = request.maxItems; ; size = Math.floor(size / 2)) {
         const simulation = boundedSimulation(whole, size);
         const bytes = simulationBytes(simulation);
@@ -263,7 +266,9 @@ function simulate(options: GrpcServiceOptions): UnaryMethod<ReturnType<typeof si
   };
 }
 
-function explain(options: GrpcServiceOptions): UnaryMethod<ReturnType<typeof explainRequest>> {
+function explain(
+  options: GrpcServiceOptions & { plans: Turns },
+): UnaryMethod<ReturnType<typeof explainRequest>> {
   return {
     op: 'explain',
     scope: 'read',

@@ -35,6 +35,7 @@ import { JournalPast } from './journal-past.ts';
 import type { JournalSource } from './journal-source.ts';
 import type { RingLimits } from './ring.ts';
 import { Timeline, type TimelinePage } from './timeline.ts';
+import { Turns } from './turns.ts';
 import { WatchHub, type WatchLimits } from './watch-hub.ts';
 
 export interface KubernetesRepositoryOptions {
@@ -75,6 +76,8 @@ const CATCH_UP_MS = 3_000;
 const BEHIND_MS = 5_000;
 /** How long the journal may take to say how far it is: probes wait for that answer. */
 const HEAD_MS = 2_000;
+/** A reading may go through the whole journal. */
+const READINGS = { what: 'readings', atOnce: 4, waiting: 64 };
 const IDENTIFY_BASE_MS = 200;
 const IDENTIFY_CAP_MS = 5_000;
 
@@ -85,6 +88,7 @@ export class KubernetesRepository implements ShardRepository {
   readonly #journal: JournalArchive;
   readonly #hub: WatchHub;
   readonly #history: HistoryReader;
+  readonly #readings = new Turns(READINGS);
   readonly #nodes: Informer<MeshNode>;
   readonly #sets: Informer<ShardSet>;
   readonly #waiters = new Set<Waiter>();
@@ -227,11 +231,11 @@ export class KubernetesRepository implements ShardRepository {
   }
 
   async diff(filter: ShardFilter, request: DiffRequest, signal: AbortSignal): Promise<DiffPage> {
-    return this.#history.diff(filter, request, signal);
+    return this.#readings.run(() => this.#history.diff(filter, request, signal), signal);
   }
 
   async history(request: HistoryRequest, signal: AbortSignal): Promise<HistoryPage> {
-    return this.#history.history(request, signal);
+    return this.#readings.run(() => this.#history.history(request, signal), signal);
   }
 
   async status(signal: AbortSignal): Promise<RepositoryStatus> {

@@ -19,9 +19,10 @@ import { RateLimits } from './rate-limits.ts';
 import { createRest } from './rest.ts';
 import { REVIEW_CACHE_DEFAULTS, ReviewCache } from './review-cache.ts';
 import { shardOperations } from './shard-operations.ts';
-import { Simulator } from './simulate-operation.ts';
+import { PLANS } from './simulate-operation.ts';
 import { type Certificate, followCertificate, readCertificate, type TlsFiles } from './tls-files.ts';
 import { Authenticator, type TokenVerdict } from './token-review.ts';
+import { Turns } from './turns.ts';
 import { watchShards } from './watch-operation.ts';
 
 export interface ApiServerOptions {
@@ -63,11 +64,12 @@ export class ApiServer {
   readonly #options: ApiServerOptions;
   readonly #repository: KubernetesRepository;
   /** One for all surfaces: plans are worked out one after the other. */
-  readonly #simulator: Simulator;
+  readonly #plans = new Turns(PLANS);
   readonly #health: HealthListener;
   readonly #stopping = new AbortController();
   #listener: Listener | undefined;
   #grpc: GrpcListener | undefined;
+  #started: Promise<unknown> = Promise.resolve();
   #running: Promise<unknown> = Promise.resolve();
   #draining = false;
 
@@ -80,7 +82,6 @@ export class ApiServer {
       ring: { changes: ringSize, bytes: RING_BYTES },
       watches: { streams: maxWatches, streamsPerCaller: maxWatchesPerUser },
     });
-    this.#simulator = new Simulator(this.#repository);
     this.#health = new HealthListener({ notReady: () => this.notReady(), registry: options.registry });
     this.#registerGauges();
   }
@@ -96,7 +97,13 @@ export class ApiServer {
    * Resolves once all ports answer; the cache may still be filling (see `/readyz`). Throws in one clear line.
    * `grpcAddress` is `host:port`, when gRPC is on.
    */
-  async start(): Promise<{ url: string; healthUrl: string; grpcAddress?: string }> {
+  start(): Promise<{ url: string; healthUrl: string; grpcAddress?: string }> {
+    const started = this.#start();
+    this.#started = started;
+    return started;
+  }
+
+  async #start() {
     const { tls, healthListen, clock, log } = this.#options;
     const { signal } = this.#stopping;
     const certificate = await readCertificate(tls);
@@ -127,6 +134,8 @@ export class ApiServer {
   async stop(): Promise<void> {
     if (this.#draining) return;
     this.#draining = true;
+    // What is being opened could not be closed yet.
+    await Promise.allSettled([this.#started]);
     await this.#repository.drain();
     await Promise.all([this.#listener?.close(DRAIN_MS), this.#grpc?.close(DRAIN_MS)]);
     this.#stopping.abort();
@@ -149,8 +158,8 @@ export class ApiServer {
 
   #rest(gates: Gates) {
     const { clock, random } = this.#options;
-    const simulator = this.#simulator;
-    const source = { repository: this.#repository, views: new EncodedViews(), clock, random, simulator };
+    const repository = this.#repository;
+    const source = { repository, views: new EncodedViews(), clock, random, plans: this.#plans };
     const operations = [
       ...shardOperations(source),
       ...historyOperations(source),
@@ -162,7 +171,7 @@ export class ApiServer {
   async #listenGrpc(gates: Gates, certificate: Certificate): Promise<GrpcListener | undefined> {
     const { grpcListen: address, clock } = this.#options;
     if (address === undefined) return undefined;
-    const service = shardService({ ...gates, repository: this.#repository, simulator: this.#simulator });
+    const service = shardService({ ...gates, repository: this.#repository, plans: this.#plans });
     const notReady = () => this.notReady();
     this.#grpc = await listenGrpc({ service, address, certificate, notReady, clock });
     return this.#grpc;

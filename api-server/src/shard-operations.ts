@@ -13,13 +13,14 @@ import { explainOperation } from './explain-operation.ts';
 import { type ListSource, listPage, reach } from './list-page.ts';
 import type { AnsweringOperation, Operation } from './operation.ts';
 import { listQuery, nodesQuery, noParams, shardParams, shardQuery } from './parameters.ts';
-import { Simulator, simulateShards } from './simulate-operation.ts';
+import { PLANS, simulateShards } from './simulate-operation.ts';
 import { statusOperation } from './status-operation.ts';
+import { Turns } from './turns.ts';
 
 export interface ReadSource extends ListSource {
   repository: ListSource['repository'] & Pick<ShardRepository, 'get' | 'nodes' | 'meshState' | 'status'>;
   /** Absent: not shared with gRPC. */
-  simulator?: Simulator;
+  plans?: Turns;
   /** Absent: not shared with anybody else who serves the same shards as JSON. */
   views?: EncodedViews;
 }
@@ -30,13 +31,13 @@ const WATCH_PATH = '/meshkit/shards/watch';
 
 /** The read operations. Watch joins them in its own file; the acting verbs will. */
 export function shardOperations(source: ReadSource): Operation[] {
-  const { views = new EncodedViews(), simulator = new Simulator(source.repository) } = source;
+  const { views = new EncodedViews(), plans = new Turns(PLANS) } = source;
   return [
     listShards(source, views),
     getShard(source, views),
-    explainOperation(source),
+    explainOperation({ ...source, plans }),
     listNodes(source),
-    simulateShards(simulator),
+    simulateShards({ ...source, plans }),
     statusOperation(source),
     accessOperation(),
   ] as Operation[];

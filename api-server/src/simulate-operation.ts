@@ -1,5 +1,3 @@
-import { setImmediate } from 'node:timers/promises';
-import { ShardError } from '@meshkit/shards/errors';
 import type { ShardRepository } from '@meshkit/shards/repository';
 import { boundedSimulation, type Simulation, simulate } from '@meshkit/shards/simulate';
 import type { z } from 'zod';
@@ -7,43 +5,26 @@ import type { AnsweringOperation } from './operation.ts';
 import { noParams, noQuery } from './parameters.ts';
 import { EXAMPLE_SIMULATION, EXAMPLE_SIMULATION_REQUEST } from './simulate-examples.ts';
 import { MAX_BODY_BYTES, simulationBody, simulationSchema } from './simulate-schemas.ts';
+import type { Turns } from './turns.ts';
 
-/** A plan is worked out in one go, so others wait behind it; more than this many are refused. */
-const MAX_WAITING = 32;
+/** A plan is worked out in one go, while the process does nothing else. Shared by simulate and explain, REST and gRPC. */
+export const PLANS = { what: 'plans', atOnce: 1, waiting: 32 };
 
-/** Simulations one after the other, with room for everything else between them. Shared by REST and gRPC. */
-export class Simulator {
-  readonly #repository: Pick<ShardRepository, 'meshState'>;
-  #last: Promise<unknown> = Promise.resolve();
-  #waiting = 0;
-
-  constructor(repository: Pick<ShardRepository, 'meshState'>) {
-    this.#repository = repository;
-  }
-
-  /** Reads memory only: nothing here could write. The lists are complete. */
-  async run(request: z.output<typeof simulationBody>, signal: AbortSignal): Promise<Simulation> {
-    if (this.#waiting >= MAX_WAITING) {
-      const message = 'too many simulations are under way; try again in a moment';
-      throw new ShardError('rateLimited', message, { reason: 'simulations' });
-    }
-    this.#waiting += 1;
-    const before = this.#last;
-    const turn = Promise.withResolvers<void>();
-    this.#last = turn.promise;
-    try {
-      await before;
-      await setImmediate();
-      signal.throwIfAborted();
-      return simulate(await this.#repository.meshState(request.namespace), request);
-    } finally {
-      this.#waiting -= 1;
-      turn.resolve();
-    }
-  }
+export interface SimulateSource {
+  repository: Pick<ShardRepository, 'meshState'>;
+  plans: Turns;
 }
 
-export function simulateShards(simulator: Simulator): AnsweringOperation<unknown, unknown> {
+/** Reads memory only: nothing here could write. The lists are complete. */
+export function simulated(
+  { repository, plans }: SimulateSource,
+  request: z.output<typeof simulationBody>,
+  signal: AbortSignal,
+): Promise<Simulation> {
+  return plans.run(async () => simulate(await repository.meshState(request.namespace), request), signal);
+}
+
+export function simulateShards(source: SimulateSource): AnsweringOperation<unknown, unknown> {
   return {
     op: 'simulate',
     method: 'POST',
@@ -55,7 +36,7 @@ export function simulateShards(simulator: Simulator): AnsweringOperation<unknown
     target: (_params, _query, body) => ({ namespace: (body as z.output<typeof simulationBody>).namespace }),
     async answer(_params, _query, signal, { body }) {
       const request = body as z.output<typeof simulationBody>;
-      const simulation = boundedSimulation(await simulator.run(request, signal), request.maxItems);
+      const simulation = boundedSimulation(await simulated(source, request, signal), request.maxItems);
       return {
         encode: () => Buffer.from(JSON.stringify(simulation)),
         count: simulation.sets.reduce((sum, { moves }) => sum + moves.length, 0),
