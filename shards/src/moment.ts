@@ -20,7 +20,8 @@ export function parseMoment(text: string, now: number): Moment {
   if (POSITION.test(text)) return { kind: 'position', position: text };
   const [, count, unit = ''] = DURATION.exec(text) ?? [];
   // Before 1970 nothing happened, and before the year -271821 there are no dates.
-  if (count !== undefined) return { kind: 'time', at: Math.max(0, now - Number(count) * (UNIT_MS[unit] ?? 0)) };
+  if (count !== undefined)
+    return { kind: 'time', at: Math.max(0, now - Number(count) * (UNIT_MS[unit] ?? 0)) };
   const at = TIME.test(text) ? Date.parse(text) : Number.NaN;
   return Number.isNaN(at) ? { kind: 'token', token: text } : { kind: 'time', at };
 }
