@@ -32,6 +32,7 @@ const EVENTS: WatchEvent[] = [
     type: 'ADDED',
     position: '103',
     current: { ...settled, name: 'orders.0005', shardId: '0005', uid: 'uid-5' },
+    coalesced: 4,
     token: 'token-103',
   },
   {
