@@ -256,6 +256,14 @@ test('an evening: look, simulate, do it, and see that it became what was foretol
   const history = await json<HistoryPage>(`history ${one} -n ${NAMESPACE}`);
   expect(history.items[0]).toMatchObject({ previousOwner: 'node-2', after: { owner: moves[0]!.to } });
   expect(history.items[1]).toMatchObject({ reason: 'node-2 is set to Drain', after: { phase: 'Draining' } });
+  // The access log has each answer with as many as the CLI printed.
+  for (const [op, count] of Object.entries({
+    simulate: moves.length,
+    diff: log.items.length,
+    history: history.items.length,
+  })) {
+    expect(accesses(op).at(-1)).toMatchObject({ op, status: 200, count });
+  }
   const explained = await mesh(`explain ${one} -n ${NAMESPACE}`);
   expect(explained.stdout).toMatch(/node-2 +draining/);
   expect(explained.stdout).toContain(`BELONGS   there`);

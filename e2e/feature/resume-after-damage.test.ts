@@ -23,8 +23,7 @@ async function victim(): Promise<ShardJournalSegment> {
 
 /** Segments that were found damaged, as the API server counts them. */
 async function damaged(): Promise<number> {
-  const [, count = '0'] =
-    /^meshkit_journal_damaged_total (\d+)$/m.exec(await world.product.metrics()) ?? [];
+  const [, count = '0'] = /^meshkit_journal_damaged_total (\d+)$/m.exec(await world.product.metrics()) ?? [];
   return Number(count);
 }
 
