@@ -347,6 +347,12 @@ function readCommands(): [question: string, command: string][] {
   return [...found].map(([, question = '', command = '']) => [question, command]);
 }
 
+test('says since when history is kept to who asks for more', async () => {
+  const { code, stdout, stderr } = await mesh(`diff --from 1h -n ${NAMESPACE}`);
+  expect({ code, stdout }).toEqual({ code: 7, stdout: '' });
+  expect(stderr).toMatch(/^error: the history that is kept begins at position \d+ \(20\S+Z\)/);
+});
+
 test('has one command for each of ten questions', () => {
   expect(readCommands().map(([question]) => question)).toEqual(Object.keys(ANSWERS));
   expect(readCommands()).toHaveLength(10);
