@@ -124,6 +124,7 @@ describe('the past', () => {
     ['rubbish', { from: 'yesterday' }, 'invalidArgument'],
     ['nowhere', {}, 'invalidArgument'],
     ['long ago', { from: '2h' }, 'tokenExpired'],
+    ['before there were dates', { from: '999999999d' }, 'tokenExpired'],
     ['with a cursor of another question', { cursor: 'AAAA' }, 'tokenInvalid'],
   ])('is refused when it begins %s', async (_, range, code) => {
     const { reader } = setUp(work);

@@ -4,6 +4,15 @@ import { afterAll, beforeAll, describe, expect, it } from 'vitest';
 import { Wire } from './exchange.ts';
 import { AUDIENCE, Cast, eventually, type RunningServer, startServer } from './running-server.ts';
 
+const HOP = {
+  version: 1,
+  to: 'node-1',
+  phase: 'Active',
+  actor: { kind: 'User', name: 'somebody-of-the-past' },
+  reason: 'a reason of the past',
+  at: '2026-11-23T00:00:00Z',
+} as const;
+
 /** Who may list: real tokens by TokenRequest, real decisions by RBAC. */
 describe('access to the list', () => {
   const cast = new Cast();
@@ -14,7 +23,7 @@ describe('access to the list', () => {
   beforeAll(async () => {
     await cast.open();
     await Promise.all([
-      cast.shard('0000'),
+      cast.shard('0000', { owner: 'node-1', recentTransitions: [HOP] }),
       cast.account('no-role'),
       cast.account('reader', 'meshkit-shards-reader'),
       cast.account('observer', 'meshkit-shards-observer'),
@@ -97,6 +106,34 @@ describe('access to the list', () => {
 
   it.each(['anonymous', 'garbage', 'wrong audience'])('says nothing to %s', async (who) => {
     expect((await wire.get('/meshkit/access', tokens[who])).status).toBe(401);
+  });
+
+  it('shows who may only read nothing of the past', async () => {
+    const { namespace } = cast;
+    const shard = `/meshkit/shards/${namespace}/orders.0000`;
+    for (const path of [
+      `${shard}/history`,
+      `/meshkit/shards/diff?namespace=${namespace}&from=10m`,
+      `/meshkit/shards/watch?namespace=${namespace}`,
+    ]) {
+      const { status, body } = await wire.get(path, tokens.reader);
+      expect({ path, status, code: body.code, scope: body.scope }).toEqual({
+        path,
+        status: 403,
+        code: 'scopeMissing',
+        scope: 'mesh.observe',
+      });
+    }
+    for (const path of [shard, `/meshkit/shards?namespace=${namespace}`, `${shard}/explain`]) {
+      const { status, body } = await wire.get(path, tokens.reader);
+      expect(status).toBe(200);
+      const text = JSON.stringify(body);
+      expect(text).toContain('orders.0000');
+      for (const secret of [HOP.actor.name, HOP.reason, 'recentTransitions'])
+        expect(text).not.toContain(secret);
+    }
+    const { body } = await wire.get(`${shard}/explain`, tokens.observer);
+    expect(JSON.stringify(body)).toContain(HOP.actor.name);
   });
 
   it('tells the refused what is missing and how to get it', async () => {

@@ -295,6 +295,51 @@ describe('a watch over gRPC', () => {
       'MODIFIED orders.0001 node-9',
     ]);
   });
+
+  it('answers a token that it cannot continue as it was asked to', async () => {
+    const stream = watch();
+    const before = await stream.until('snapshotEnd');
+    const { resumeToken } = before.at(-1) as WatchResponse;
+    const known = before.flatMap((message) => {
+      const shard = currentOf(message);
+      return shard ? [{ ...shard, namespace: cast.namespace }] : [];
+    });
+    const gone = {
+      namespace: cast.namespace,
+      name: 'orders.0099',
+      uid: 'uid-99',
+      generation: 1n,
+      version: 4n,
+    };
+    // What happens before another server begins to follow, it cannot tell.
+    await change('0001', { owner: 'node-8' });
+    const later = new GrpcWire((await server()).grpcAddress);
+    const refused = await watch({ resumeToken, onExpired: 'ON_EXPIRED_FAIL' }, later).ended;
+    expect(refused).toMatchObject({ status: status.OUT_OF_RANGE, reason: 'tokenExpired' });
+    expect(refused?.metadata).toMatchObject({
+      floor: expect.stringMatching(/^\d+$/),
+      head: expect.stringMatching(/^\d+$/),
+    });
+    const listed = await watch({ resumeToken }, later).until('snapshotEnd');
+    expect(listed.slice(0, 2)).toMatchObject([
+      { message: { $case: 'reset', value: { reason: 'RESET_REASON_EXPIRED' } } },
+      { message: { $case: 'snapshotBegin', value: { reason: 'RESET_REASON_EXPIRED', delta: false } } },
+    ]);
+    expect(listed.map(said)).toEqual(expect.arrayContaining(['ADDED orders.0000', 'ADDED orders.0001']));
+    const onExpired = 'ON_EXPIRED_DIFF';
+    const differing = await watch({ resumeToken, onExpired, known: [...known, gone] }, later).until(
+      'snapshotEnd',
+    );
+    expect(differing[1]).toMatchObject({ message: { $case: 'snapshotBegin', value: { delta: true } } });
+    expect(differing.map(saidOwner)).toEqual([
+      'reset',
+      'snapshotBegin',
+      'DELETED orders.0099',
+      'MODIFIED orders.0001 node-8',
+      'snapshotEnd',
+    ]);
+    later.close();
+  });
 });
 
 function currentOf({ message }: WatchResponse): Shard | undefined {

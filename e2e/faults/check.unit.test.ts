@@ -1,6 +1,17 @@
+import { mkdtempSync, rmSync } from 'node:fs';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
 import { expect, test } from 'vitest';
 import { checkRun } from './check.ts';
-import type { HistoryEntry, HistoryHeader, RunHistory, ShardState, WatcherInfo } from './history.ts';
+import {
+  type HistoryEntry,
+  type HistoryHeader,
+  type RunHistory,
+  readHistories,
+  type ShardState,
+  type WatcherInfo,
+  writeHistory,
+} from './history.ts';
 
 const KEY = 'run-1/orders.0001';
 const WATCHER: WatcherInfo = {
@@ -206,4 +217,21 @@ test('storage accepts only what the record granted', () => {
   expect(broken([...entries, write('a', 101), write('b', 101)])).toContain('staleWritesAccepted twoWriters');
   const held: HistoryEntry = { kind: 'grant', node: 'z', key: KEY, epoch: 102 };
   expect(broken([...entries, held])).toEqual(['twoOwners holdsWithoutGrant']);
+});
+
+test('a history that was written down is judged as it was when it happened', () => {
+  const folder = mkdtempSync(join(tmpdir(), 'meshkit-history-'));
+  try {
+    const path = join(folder, 'runs.jsonl');
+    const runs = [
+      history([...BEGIN, truth(2, two), told(2, two)]),
+      history([...BEGIN, truth(2, two), truth(3, three), told(3, three), RESET]),
+    ];
+    for (const run of runs) writeHistory(path, run, true);
+    const again = readHistories(path);
+    expect(again.map(checkRun)).toEqual(runs.map(checkRun));
+    expect(again.map((run) => checkRun(run).length > 0)).toEqual([false, true]);
+  } finally {
+    rmSync(folder, { recursive: true });
+  }
 });

@@ -5,7 +5,7 @@ import { ShardClient } from '@meshkit/client/shard-client';
 import { MESH_NODES, SHARD_ASSIGNMENTS, SHARD_SETS } from '@meshkit/crds/resource';
 import type { LogItem, NetItem } from '@meshkit/shards/diff';
 import type { ShardExplanation } from '@meshkit/shards/explain';
-import type { Scheduling } from '@meshkit/shards/records';
+import { API_VERSION, type MeshNode, RELEASED_ANNOTATION, type Scheduling } from '@meshkit/shards/records';
 import type { DiffPage, HistoryPage, JournalStatus } from '@meshkit/shards/repository';
 import type { NodeView, ShardView } from '@meshkit/shards/shard-view';
 import type { SimulatedSet, Simulation } from '@meshkit/shards/simulate';
@@ -70,6 +70,7 @@ interface Nodes {
 
 interface Status {
   ok: boolean;
+  shards: { total: number; owned: number; draining: number; active: number };
   nodes: { ready: number };
   server?: { journal: JournalStatus };
 }
@@ -255,6 +256,14 @@ test('an evening: look, simulate, do it, and see that it became what was foretol
   const history = await json<HistoryPage>(`history ${one} -n ${NAMESPACE}`);
   expect(history.items[0]).toMatchObject({ previousOwner: 'node-2', after: { owner: moves[0]!.to } });
   expect(history.items[1]).toMatchObject({ reason: 'node-2 is set to Drain', after: { phase: 'Draining' } });
+  // The access log has each answer with as many as the CLI printed.
+  for (const [op, count] of Object.entries({
+    simulate: moves.length,
+    diff: log.items.length,
+    history: history.items.length,
+  })) {
+    expect(accesses(op).at(-1)).toMatchObject({ op, status: 200, count });
+  }
   const explained = await mesh(`explain ${one} -n ${NAMESPACE}`);
   expect(explained.stdout).toMatch(/node-2 +draining/);
   expect(explained.stdout).toContain(`BELONGS   there`);
@@ -338,10 +347,64 @@ function readCommands(): [question: string, command: string][] {
   return [...found].map(([, question = '', command = '']) => [question, command]);
 }
 
+test('says since when history is kept to who asks for more', async () => {
+  const { code, stdout, stderr } = await mesh(`diff --from 1h -n ${NAMESPACE}`);
+  expect({ code, stdout }).toEqual({ code: 7, stdout: '' });
+  expect(stderr).toMatch(/^error: the history that is kept begins at position \d+ \(20\S+Z\)/);
+});
+
 test('has one command for each of ten questions', () => {
   expect(readCommands().map(([question]) => question)).toEqual(Object.keys(ANSWERS));
   expect(readCommands()).toHaveLength(10);
 });
+
+test('tells what is moving while it moves, as many as everybody counts', async () => {
+  const { kube } = product;
+  const change = (spec: object) => kube.patch(SHARD_SETS, { namespace: NAMESPACE, name: 'orders' }, { spec });
+  const key = { namespace: NAMESPACE, name: 'orders.0007' };
+  const slow = { namespace: NAMESPACE, name: 'node-6', labels: { app: 'orders-worker' } };
+  await change({ freeze: 'Rebalance', handoff: { drainTimeout: '5m' } });
+  // A node without an agent: nobody releases what it has.
+  await kube.create<MeshNode>(MESH_NODES, {
+    apiVersion: API_VERSION,
+    kind: 'MeshNode',
+    metadata: slow,
+    spec: { liveness: 'Always' },
+  });
+  await kube.patch(SHARD_ASSIGNMENTS, key, { spec: { owner: { pinned: slow.name } } });
+  const owner = async () => (await kube.get(SHARD_ASSIGNMENTS, key)).status?.owner;
+  await expect.poll(owner, { timeout: 30_000 }).toBe(slow.name);
+  await kube.patch(SHARD_ASSIGNMENTS, key, { spec: { owner: null } });
+  await schedule(slow.name, 'Drain');
+
+  const [, command = ''] = readCommands().find(([question]) => question === 'What is moving now?') ?? [];
+  const words = command.replace(/^kubectl mesh shards /, '');
+  await expect
+    .poll(async () => (await json<List>(words)).items, { timeout: 30_000 })
+    .toMatchObject([{ name: key.name, phase: 'Draining', owner: slow.name }]);
+  expect((await mesh(words)).stdout).toMatch(
+    /^NAMESPACE +NAME .*\npayments +orders\.0007 +node-6 +Draining /,
+  );
+  const status = await json<Status>(`status -n ${NAMESPACE}`);
+  expect(status.shards).toMatchObject({ total: SHARDS, owned: SHARDS, draining: 1, active: SHARDS - 1 });
+  const phases = async () => {
+    const lines = (await product.operatorMetrics()).matchAll(
+      /^meshkit_operator_shards\{.*phase="(\w+)".*\} (\d+)$/gm,
+    );
+    return Object.fromEntries([...lines].map(([, phase, count]) => [phase, Number(count)]));
+  };
+  await expect.poll(phases).toMatchObject({ Draining: status.shards.draining, Active: status.shards.active });
+  const draining = await Array.fromAsync(client.list({ namespace: NAMESPACE, phases: ['Draining'] }));
+  expect(draining).toHaveLength(status.shards.draining);
+
+  const { epoch } = draining[0]!;
+  const annotations = { [RELEASED_ANNOTATION]: `${slow.name}/${epoch}` };
+  await kube.patch(SHARD_ASSIGNMENTS, key, { metadata: { annotations } });
+  await expect.poll(owner, { timeout: 30_000 }).not.toBe(slow.name);
+  await kube.delete(MESH_NODES, slow);
+  await change({ freeze: null, handoff: { drainTimeout: '30s' } });
+  await settled();
+}, 120_000);
 
 test('tells what is wrong when a node dies, with the command to run next', async () => {
   await mortal.kill();

@@ -34,7 +34,7 @@ export function changeColumns(o: {
   const [namespace, name] = who as [Column<Seen>, Column<Seen>];
   const usual: Column<Seen>[] = [
     { header: 'TIME', least: 9, cell: ({ at }) => time(at), spare: 2 },
-    { header: 'EVENT', least: 8, cell: eventOf, style: (seen) => EVENT_STYLES[eventOf(seen)] },
+    { header: 'EVENT', least: 8, cell: eventText, style: (seen) => EVENT_STYLES[eventOf(seen)] },
     ...(o.names === false ? [] : [name]),
     { header: 'OWNER', least: 18, cell: of(ownerOf) },
     {
@@ -81,6 +81,12 @@ function shardOf({ event }: Seen): ShardView {
 /** LEFT: it exists, but no longer passes the filter. */
 function eventOf({ event: { type, cause } }: Seen): string {
   return cause === 'filter' ? 'LEFT' : type;
+}
+
+/** `MODIFIED x3`: it stands for three changes that could not be told apart any more. */
+function eventText(seen: Seen): string {
+  const { coalesced = 1 } = seen.event;
+  return coalesced > 1 ? `${eventOf(seen)} x${coalesced}` : eventOf(seen);
 }
 
 function ownerOf({ owner = NONE }: ShardView, { event }: Seen): string {

@@ -32,6 +32,7 @@ const EVENTS: WatchEvent[] = [
     type: 'ADDED',
     position: '103',
     current: { ...settled, name: 'orders.0005', shardId: '0005', uid: 'uid-5' },
+    coalesced: 4,
     token: 'token-103',
   },
   {
@@ -205,8 +206,15 @@ const forbidden = new ShardError(
   'cannot list shardassignments in namespace payments at https://k8s: forbidden (403 Forbidden). Ask an administrator.',
 );
 
+const ASK_FOR_HISTORY = ['list', 'watch', 'diff', 'history'];
+const TOO_LATE: [flags: string, scene: Scene][] = [
+  ['', { api: new ShardError('tokenExpired', 'the history that is kept begins at position 7') }],
+  ['', { api: new ShardError('lineageChanged', 'the token is of another history') }],
+  ['', { api: new ShardError('cursorExpired', 'the state of the first page is no longer known') }],
+];
+
 /** How each verb fails, and what it is started with. */
-function failures({ scope = 'read' }: Subject): [flags: string, scene: Scene][] {
+function failures({ verb, scope = 'read' }: Subject): [flags: string, scene: Scene][] {
   return [
     [
       '',
@@ -216,6 +224,7 @@ function failures({ scope = 'read' }: Subject): [flags: string, scene: Scene][] 
     ['', { api: new ShardError('timeout', 'https://api.example:8443 gave no answer within 10 s') }],
     ['', { api: new ShardError('unavailable', 'the cache is still filling', { status: 503 }) }],
     ['', { api: new ShardError('draining', 'the server is stopping', { status: 503 }) }],
+    ...(ASK_FOR_HISTORY.includes(verb) ? TOO_LATE : []),
     ['--mode api', { api: refused }],
     ['', { api: refused, kube: kubeDown }],
     ['--mode api', { env: {} }],

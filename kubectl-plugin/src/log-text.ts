@@ -11,13 +11,14 @@ export function logText(
   const { wide } = look;
   const columns = changeColumns({ ...o, allNamespaces: o.namespace === undefined, wide, stream: false });
   const rows = items.map(
-    ({ type, position, before, after, actor, reason, changeTicket, previousOwner, at }) => ({
+    ({ type, position, before, after, actor, reason, changeTicket, previousOwner, coalesced, at }) => ({
       event: {
         type,
         position,
         current: after,
         previous: before,
         history: { actor, reason, changeTicket, previousOwner },
+        coalesced,
         token: '',
       },
       at: Date.parse(at),

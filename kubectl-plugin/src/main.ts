@@ -12,13 +12,20 @@ process.stdout.on('error', (error: NodeJS.ErrnoException) => {
   process.exit(error.code === 'EPIPE' ? 0 : 1);
 });
 
+/** Whoever does not read our complaints still gets the exit code. */
+process.stderr.on('error', () => undefined);
+
 function outputOf(stream: NodeJS.WriteStream): Output {
   const plain = process.env.NO_COLOR !== undefined && process.env.NO_COLOR !== '';
   return {
     async write(text) {
-      if (stream.write(text)) return;
+      if (stream.write(text) || stream.destroyed) return;
       const { promise, resolve } = Promise.withResolvers<void>();
-      stream.once('drain', resolve);
+      const goOn = () => {
+        stream.off('drain', goOn).off('close', goOn);
+        resolve();
+      };
+      stream.once('drain', goOn).once('close', goOn);
       await promise;
     },
     width: stream.isTTY ? stream.columns : undefined,

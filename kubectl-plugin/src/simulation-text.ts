@@ -2,8 +2,10 @@ import type {
   SimulatedBalance,
   SimulatedMove,
   SimulatedNode,
+  SimulatedPhase,
   SimulatedSet,
   SimulatedUnplaceable,
+  SimulatedZone,
   Simulation,
 } from '@meshkit/shards/simulate';
 import { NONE } from './columns.ts';
@@ -61,6 +63,8 @@ function setText(set: SimulatedSet, look: Look): string {
     tableText(moves, moveColumns, look) + (more > 0 ? `… and ${more} more: -o wide, or -o json\n` : ''),
     unplaceableText(set.unplaceable, look),
     tableText(balanceRows(set.balance), balanceColumns, look),
+    look.wide ? tableText(zoneRows(set.balance), zoneColumns, look) : '',
+    look.wide ? tableText(phases, phaseColumns, look) : '',
   ];
   return [lines.join(''), ...tables.filter((table) => table !== '')].join('\n');
 }
@@ -141,4 +145,31 @@ const balanceColumns: Column<BalanceRow>[] = [
   { header: 'AFTER', cell: ({ after }) => String(after?.load ?? 0) },
   { header: 'SHARE', cell: ({ after }) => after?.share?.toFixed(1) ?? NONE, spare: 1 },
   { header: 'CAP', cell: ({ after }) => String(after?.cap ?? NONE), spare: 1 },
+];
+
+interface ZoneRow {
+  zone: string;
+  before?: SimulatedZone;
+  after?: SimulatedZone;
+}
+
+function zoneRows({ before, after }: { before: SimulatedBalance; after: SimulatedBalance }): ZoneRow[] {
+  const names = new Set([...before.zones, ...after.zones].map(({ zone }) => zone));
+  const of = ({ zones }: SimulatedBalance, name: string) => zones.find(({ zone }) => zone === name);
+  return [...names].sort().map((zone) => ({ zone, before: of(before, zone), after: of(after, zone) }));
+}
+
+const zoneColumns: Column<ZoneRow>[] = [
+  { header: 'ZONE', cell: ({ zone }) => zone || NONE },
+  { header: 'NODES', cell: ({ after }) => String(after?.nodes ?? 0) },
+  { header: 'LOAD', cell: ({ before }) => String(before?.load ?? 0) },
+  { header: 'AFTER', cell: ({ after }) => String(after?.load ?? 0) },
+  { header: 'SHARE', cell: ({ after }) => after?.share.toFixed(1) ?? NONE },
+];
+
+const phaseColumns: Column<SimulatedPhase>[] = [
+  { header: 'PHASE', cell: ({ phase }) => String(phase) },
+  { header: 'KIND', cell: ({ kind }) => kind },
+  { header: 'MOVES', cell: ({ moves }) => String(moves) },
+  { header: 'ABOUT', cell: ({ estimatedMs }) => durationText(estimatedMs) },
 ];

@@ -136,6 +136,16 @@ describe('kubectl mesh as a process', () => {
     expect(closed.stderr).toBe('exit 0\n');
   });
 
+  it.each([
+    ['--nonsense', 2],
+    ['--mode api --server https://127.0.0.1:1 --token t', 6],
+  ])('keeps its exit code when nobody reads what it complains of: %s', async (flags, code) => {
+    const path = `${stage.folder}/code`;
+    const command = `{ kubectl-mesh shards list ${flags}; echo "exit $?" >${path}; } 2>&1 >/dev/null`;
+    const { stdout } = await stage.run(`${command} | true; cat ${path}`, { KUBECONFIG: reader });
+    expect(stdout).toBe(`exit ${code}\n`);
+  });
+
   it('ends at Ctrl-C with 130, while it waits for a server', async () => {
     const sockets = new Set<Socket>();
     const connected = Promise.withResolvers<void>();

@@ -381,6 +381,8 @@ const LOG: LogItem[] = [
     actor: { kind: 'Operator', name: 'Pin' },
     reason: 'released by node-17 at epoch 1795412345',
     previousOwner: 'node-17',
+    source: 'reconcile',
+    coalesced: 3,
   },
 ].map((item) => ({ ordinal: 0, source: 'watch', ...item }) as LogItem);
 

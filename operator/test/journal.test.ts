@@ -39,7 +39,17 @@ test('every change is written down once, and a change of leader reconstructs not
   expect(new Set(toldHops(all)).size).toBe(toldHops(all).length);
   expect(toldHops(all)).toEqual(seenHops(mesh));
   expect(all.every(({ source }) => source === 'watch')).toBe(true);
-  expect((await journal.head())?.term).toBe(2);
+  const head = (await journal.head())!;
+  expect(head.term).toBe(2);
+  // What it tells of itself is what is there.
+  const metric = (name: string) => journal.metric(second, name);
+  await expect.poll(() => metric('head_position')).toBe(Number(head.mark.position));
+  expect(await metric('floor_position')).toBe(Number(head.floor.position));
+  expect(await metric('floor_timestamp_seconds')).toBe(Date.parse(head.floor.at) / 1_000);
+  expect(await metric('append_seconds_count')).toBeGreaterThan(0);
+  expect(await metric('append_seconds_sum')).toBeGreaterThan(0);
+  expect(await metric('writing')).toBe(1);
+  expect([await metric('coalesced_total'), await metric('repaired_total')]).toEqual([0, 0]);
   expect(await journal.metric(second, 'entries_total{source="reconcile"}')).toBe(0);
 });
 

@@ -72,6 +72,7 @@ describe('a moment', () => {
     ['10m', { kind: 'time', at: now - 600_000 }],
     ['90s', { kind: 'time', at: now - 90_000 }],
     ['7d', { kind: 'time', at: now - 7 * 86_400_000 }],
+    ['999999999d', { kind: 'time', at: 0 }],
     ['2026-11-23T12:00:00+01:00', { kind: 'time', at: now - 3_600_000 }],
     ['2026-11-23T11:59:59.5Z', { kind: 'time', at: now - 500 }],
     ['2026-13-23T11:59:59Z', { kind: 'token', token: '2026-13-23T11:59:59Z' }],

@@ -19,7 +19,9 @@ const UNIT_MS: Record<string, number> = { s: 1_000, m: 60_000, h: 3_600_000, d: 
 export function parseMoment(text: string, now: number): Moment {
   if (POSITION.test(text)) return { kind: 'position', position: text };
   const [, count, unit = ''] = DURATION.exec(text) ?? [];
-  if (count !== undefined) return { kind: 'time', at: now - Number(count) * (UNIT_MS[unit] ?? 0) };
+  // Before 1970 nothing happened, and before the year -271821 there are no dates.
+  if (count !== undefined)
+    return { kind: 'time', at: Math.max(0, now - Number(count) * (UNIT_MS[unit] ?? 0)) };
   const at = TIME.test(text) ? Date.parse(text) : Number.NaN;
   return Number.isNaN(at) ? { kind: 'token', token: text } : { kind: 'time', at };
 }

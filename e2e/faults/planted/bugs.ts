@@ -77,6 +77,14 @@ export const BUGS: readonly PlantedBug[] = [
     faultClass: 'token-below-floor',
   },
   {
+    name: 'always-resets',
+    what: 'every token is answered with a reset, so that nothing is ever missed',
+    file: 'api-server/src/watch-start.ts',
+    find: "if (token.lineage !== lineage()) return reset('lineageChanged');",
+    replace: "if (token.lineage) return reset('expired');",
+    faultClass: 'watcher-connections',
+  },
+  {
     name: 'stale-epoch',
     what: 'a grant within the same second gets the epoch of the one before',
     file: 'shards/src/epoch.ts',
