@@ -46,7 +46,7 @@ export function parseAuditLine(line: string): AuditEntry | undefined {
     subresource,
     namespace,
     name,
-    dryRun: new URL(event.requestURI, 'https://kubernetes').searchParams.has('dryRun'),
+    dryRun: new URL(event.requestURI, 'https://kubernetes').searchParams.getAll('dryRun').join() === 'All',
     code: event.responseStatus?.code ?? 0,
     at: Date.parse(event.requestReceivedTimestamp),
   };

@@ -41,8 +41,11 @@ test('a completed request is read in full', () => {
 });
 
 test('a dry run is told from a write', () => {
-  const dryRun = { ...EVENT, requestURI: `${EVENT.requestURI}?dryRun=All&fieldManager=kubectl` };
-  expect(parseAuditLine(JSON.stringify(dryRun))?.dryRun).toBe(true);
+  const dryRun = (query: string) =>
+    parseAuditLine(JSON.stringify({ ...EVENT, requestURI: `${EVENT.requestURI}?${query}` }))?.dryRun;
+  expect(dryRun('dryRun=All&fieldManager=kubectl')).toBe(true);
+  for (const query of ['fieldManager=dryRun', 'dryRun=', 'dryRun=None', 'dryRun=All&dryRun=None'])
+    expect(dryRun(query)).toBe(false);
 });
 
 test('the core group and requests for no resource have empty names; other stages do not count', () => {

@@ -17,6 +17,7 @@ export interface AuditEntry {
   subresource?: string;
   namespace?: string;
   name?: string;
+  /** `dryRun=All`, the only value that is not refused. */
   dryRun: boolean;
   /** HTTP status of the answer. */
   code: number;

@@ -63,3 +63,15 @@ export function count(tally: Tally, { entries }: RunHistory, violations: readonl
 export function isClean(tally: Tally): boolean {
   return COUNTERS.every((counter) => tally[counter] === 0);
 }
+
+/** On average of one run; a campaign in which less happened shows nothing, whatever its counters say. */
+const LEAST_PER_RUN = { changes: 10, resumes: 1 };
+
+/** In words, what a whole campaign would have to have more of; empty when it had enough. */
+export function shortfalls(tally: Tally): string[] {
+  if (tally.runs === 0) return ['there was no run'];
+  return (['changes', 'resumes'] as const).flatMap((name) => {
+    const least = LEAST_PER_RUN[name] * tally.runs;
+    return tally[name] < least ? [`${tally[name]} ${name} in ${tally.runs} runs, not ${least}`] : [];
+  });
+}

@@ -2,7 +2,7 @@ import { mkdtempSync, rmSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { expect, test } from 'vitest';
-import { checkRun } from './check.ts';
+import { checkRun, emptyTally, isClean, shortfalls } from './check.ts';
 import {
   type HistoryEntry,
   type HistoryHeader,
@@ -234,4 +234,14 @@ test('a history that was written down is judged as it was when it happened', () 
   } finally {
     rmSync(folder, { recursive: true });
   }
+});
+
+test('a campaign in which too little happened shows nothing, clean as it is', () => {
+  const enough = { ...emptyTally(), runs: 30, changes: 300, resumes: 30 };
+  expect(shortfalls(enough)).toEqual([]);
+  const idle = { ...enough, changes: 299, resumes: 0 };
+  expect(isClean(idle)).toBe(true);
+  expect(shortfalls(idle)).toEqual(['299 changes in 30 runs, not 300', '0 resumes in 30 runs, not 30']);
+  expect(shortfalls(emptyTally())).toEqual(['there was no run']);
+  expect(shortfalls({ ...enough, missed: 1 })).toEqual([]);
 });

@@ -23,7 +23,8 @@ test('a short fault campaign misses nothing', async () => {
   const runs = ['--runs', String(classes.length * 2), ...classes.flatMap((name) => ['--class', name])];
   const args = ['e2e/faults/main.ts', '--control-plane', kind, '--seed', '3', '--json', ...runs];
   const child = spawn(process.execPath, args, { cwd: projectRoot, timeout: 280_000 });
-  const [answer, words] = await Promise.all([text(child.stdout), text(child.stderr)]);
+  const ended = new Promise<number | null>((resolve) => child.once('close', resolve));
+  const [answer, words, code] = await Promise.all([text(child.stdout), text(child.stderr), ended]);
   const tally = JSON.parse(answer.trim().split('\n').at(-1) || '{}');
   expect(tally, words).toMatchObject({
     missed: 0,
@@ -36,4 +37,5 @@ test('a short fault campaign misses nothing', async () => {
   });
   expect(tally.changes).toBeGreaterThan(100);
   expect(tally.resumes).toBeGreaterThan(20);
+  expect(code, words).toBe(0);
 }, 300_000);

@@ -137,7 +137,7 @@ async function patient<T>(call: () => Promise<T>): Promise<T> {
   }, 'kube-apiserver to serve');
 }
 
-function grantOf({ metadata, status }: ShardAssignment): string {
+export function grantOf({ metadata, status }: ShardAssignment): string {
   return `${metadata.name} ${status?.owner} ${status?.epoch}`;
 }
 

@@ -193,6 +193,12 @@ export class Product {
     return (await fetch(`${this.#operatorUrl}/metrics`, { signal: this.#signal })).text();
   }
 
+  /** 200 or 503 of its /readyz, and of the API server's. */
+  async readiness(): Promise<{ operator: number; apiServer: number }> {
+    const ask = async (url: string) => (await fetch(`${url}/readyz`, { signal: this.#signal })).status;
+    return { operator: await ask(this.#operatorUrl), apiServer: await ask(this.#replica.healthUrl) };
+  }
+
   /** Processes that ended although nobody stopped them. */
   crashed(): Child[] {
     return this.#children.filter((child) => !child.running);

@@ -64,6 +64,36 @@ describe('kubectl mesh', () => {
     expect((await stage.run(ticket, { KUBECONFIG: author })).code).toBe(1);
   });
 
+  it('says so, too, where only kube-apiserver can know: by CEL that looks at the object as it is', async () => {
+    const author = await stage.kubeconfig('changer', 'meshkit-shards-operator');
+    await stage.allow('changer', [
+      { apiGroups: ['meshkit.omnirelay.io'], resources: ['shardassignments'], verbs: ['create', 'patch'] },
+    ]);
+    const spec = 'spec:\n  shardSet: orders\n  shardId: "0000"\n';
+    const manifest = (metadata: string) =>
+      `# from a backup\napiVersion: meshkit.omnirelay.io/v1alpha1\nkind: ShardAssignment\nmetadata:\n  name: orders.0000\n${metadata}${spec}`;
+    const released = (epoch: number) =>
+      manifest(`  annotations:\n    meshkit.omnirelay.io/released: node-1/${epoch}\n`);
+    stage.file('old.yaml', released(7));
+    // What no schema of ours says, with the line of the field that kube-apiserver names.
+    stage.file('label.yaml', manifest('  labels:\n    team: not a label\n'));
+    stage.file('now.yaml', released(1_795_000_000));
+    for (const verb of ['diff', 'simulate']) {
+      const run = (file: string) =>
+        stage.run(`kubectl mesh shards ${verb} -f ${stage.folder}/${file}`, { KUBECONFIG: author });
+      const old = await run('old.yaml');
+      expect(old).toMatchObject({ code: 2, stdout: '' });
+      expect(old.stderr).toMatch(
+        /old\.yaml:2: ShardAssignment t-\w+\/orders\.0000: .*released must be node-1\/1795000000 .*, not node-1\/7/,
+      );
+      const label = await run('label.yaml');
+      expect(label).toMatchObject({ code: 2, stdout: '' });
+      expect(label.stderr).toMatch(/label\.yaml:6: ShardAssignment t-\w+\/orders\.0000: metadata\.labels/);
+      // It is about the epoch: the right one is let through.
+      if (verb === 'diff') expect(await run('now.yaml')).toMatchObject({ code: 0, stderr: '' });
+    }
+  });
+
   it('tells the truth in its refusals: the check that it names says no, and yes once the grant that it names is run', async () => {
     await stage.startApi();
     const leaver = await stage.kubeconfig('asker');
