@@ -203,6 +203,8 @@ function unreachable(url: string, error: unknown): ShardError {
   const hint = DISTRUST.test(code)
     ? 'is this the certificate authority that signed its certificate?'
     : HINTS[code];
-  const text = `cannot reach ${url}: ${message || code}${hint === undefined ? '' : `; ${hint}`}`;
+  // What Node adds for those who start it themselves.
+  const what = message.replace(/; if the root CA is installed locally.*$/, '') || code;
+  const text = `cannot reach ${url}: ${what}${hint === undefined ? '' : `; ${hint}`}`;
   return new ShardError('unavailable', text, code === '' ? {} : { reason: code }, error);
 }

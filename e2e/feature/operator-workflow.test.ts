@@ -273,6 +273,10 @@ test('an evening: look, simulate, do it, and see that it became what was foretol
     knob: 'spec.scheduling: Active on MeshNode node-2',
   });
 
+  // The manifests do not name spec.scheduling, so applying them does not end the drain.
+  const applied = await json<Simulation>(`simulate -f samples/01-quickstart -n ${NAMESPACE}`);
+  expect(applied.totals).toMatchObject({ moves: 0 });
+
   // Somebody was in a hurry, and Git would have it otherwise.
   const hurry = (maxConcurrentMoves: number) =>
     product.kube.patch(

@@ -59,6 +59,7 @@ In another terminal:
 
   export KUBECONFIG=${kubeconfig}
   export PATH="${path}:$PATH"
+  export CA=${ca} TOKEN="$(cat ${token})"
 
 then try
 
@@ -66,7 +67,7 @@ then try
   2. kubectl mesh shards list -n ${NAMESPACE} --owner node-1
   3. kubectl patch meshnode node-2 -n ${NAMESPACE} --type merge -p '{"spec":{"scheduling":"Drain"}}'
   4. kubectl get shards -n ${NAMESPACE} --field-selector status.owner=node-2 --watch
-  5. curl --cacert ${ca} -H "Authorization: Bearer $(cat ${token})" \\
+  5. curl --cacert $CA -H "Authorization: Bearer $TOKEN" \\
        '${product.apiUrl}/meshkit/shards?namespace=${NAMESPACE}&status=Active&pageSize=2'
 
 Ctrl-C stops everything and removes its data.

@@ -28,8 +28,14 @@ export function build(calledAs: string, around: Surroundings, { say, done }: Out
   const mesh = calledAs === 'omnirelay' ? root.command('mesh').description('MeshKit') : root;
   const shards = mesh.command('shards').description('shards of a mesh: owners, moves, nodes');
   for (const verb of VERBS) addVerb(shards, verb as Verb, around, done);
+  // Not inherited by the verbs any more, which know their flags.
+  for (const group of [root, mesh, shards]) group.configureOutput({ outputError: flagsComeLast });
   if (calledAs === 'omnirelay') addCompletion(root, around);
   return root;
+}
+
+function flagsComeLast(text: string, write: (text: string) => void): void {
+  write(/^error: unknown option/.test(text) ? `${text.trimEnd()}; flags come after the verb\n` : text);
 }
 
 function addVerb(shards: Command, verb: Verb, around: Surroundings, done: Outlet['done']): void {

@@ -90,6 +90,16 @@ describe('diff -f', () => {
   });
 });
 
+it('simulates what kube-apiserver makes of manifests, or with --validate none what is written', async () => {
+  const scene: Scene = { env: API, files: FILES, raw: () => SETS[1] };
+  const shards = async (more: string) => {
+    const { stdout } = await play(`shards simulate -f deploy/orders.yaml -n payments --json ${more}`, scene);
+    return JSON.parse(stdout).totals.shards;
+  };
+  expect(await shards('')).toBe(5);
+  expect(await shards('--validate none')).toBe(8);
+});
+
 describe('what is wrong with manifests, at its place', () => {
   it.each<[string, Scene, number, string]>([
     [

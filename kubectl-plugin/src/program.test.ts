@@ -84,6 +84,7 @@ describe('what goes wrong', () => {
     ['error-status', 'list --status broken', {}],
     ['error-set', 'list --set UPPER', {}],
     ['error-flag', 'list --nonsense', {}],
+    ['error-flag-early', '--server https://other list', {}],
     ['error-format', 'list -o html', {}],
     ['error-formats', 'list -o yaml --json', {}],
     ['error-page-size', 'list --page-size 0', {}],

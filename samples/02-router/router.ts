@@ -7,7 +7,7 @@ import pino from 'pino';
  * A router in miniature: keeps the owners of one ShardSet in memory, says where each KEY on its command line goes, and
  * says it again whenever that changes.
  *
- *   node samples/02-router/router.ts --server https://127.0.0.1:8443 --ca ca.crt --token-file token \
+ *   npx node samples/02-router/router.ts --server https://127.0.0.1:8443 --ca ca.crt --token-file token \
  *     --namespace payments --shard-set orders customer-42 customer-43
  *
  * With `--transport grpc` the server is the gRPC port. With `--once` it says where the keys go, and ends.

@@ -1,9 +1,15 @@
 import { ShardError } from '@meshkit/shards/errors';
 import type { Fault } from '@meshkit/shards/problem';
 import { assignmentName } from '@meshkit/shards/records';
-import { MAX_ITEMS, type Simulation, type SimulationRequest } from '@meshkit/shards/simulate';
+import {
+  MAX_ITEMS,
+  type SimulatedManifest,
+  type Simulation,
+  type SimulationRequest,
+} from '@meshkit/shards/simulate';
 import { shardName } from '../columns.ts';
 import { connected, limitsOf } from '../connected.ts';
+import type { Applied } from '../dry-run.ts';
 import { dryRunOf } from '../dry-run-as-user.ts';
 import { type Flags, namespaceOf } from '../flags.ts';
 import { type Manifest, manifestsIn, titleOf } from '../manifests.ts';
@@ -40,7 +46,7 @@ export const simulate: Work<SimulateFlags> = ({ flags, format, around }) =>
     return exceeded.length > 0 ? 1 : 0;
   });
 
-/** What the files have, after kube-apiserver found nothing wrong with it. */
+/** What the files have, as kube-apiserver would apply it. */
 async function manifestsOf(
   flags: Flags & SimulateFlags,
   fallback: string,
@@ -51,8 +57,14 @@ async function manifestsOf(
   const namespace = flags.namespace ?? fallback;
   const { items } = await manifestsIn(filename, { files, recursive, namespace });
   if (validate === 'none') return items;
-  await dryRunOf(items, flags, around);
-  return items;
+  return (await dryRunOf(items, flags, around)).map(asApplied);
+}
+
+/** What the server makes of a manifest, not what is written in it: fields that it does not name are left alone. */
+function asApplied({ manifest, next }: Applied): Manifest {
+  if (!next) return manifest;
+  const { spec } = next as SimulatedManifest;
+  return { ...manifest, simulated: { ...manifest.simulated, spec } as SimulatedManifest };
 }
 
 /** What is wrong with a request is wrong with a flag or a file. */
