@@ -156,7 +156,8 @@ export class Http2Origin {
     }, CONNECT_TIMEOUT_MS);
     session.once('connect', () => {
       clearTimeout(timer);
-      session.setLocalWindowSize(SESSION_WINDOW);
+      // It may have ended since it connected; its close then says so.
+      if (!session.destroyed) session.setLocalWindowSize(SESSION_WINDOW);
       resolve();
     });
     // Streams of a broken session fail by themselves; this only keeps the error from being an uncaught one.
