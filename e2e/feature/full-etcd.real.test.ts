@@ -1,5 +1,5 @@
 import { execFile } from 'node:child_process';
-import { MESH_NODES } from '@meshkit/crds/resource';
+import { LEASES, MESH_NODES, SHARD_ASSIGNMENTS } from '@meshkit/crds/resource';
 import type { LogItem } from '@meshkit/shards/diff';
 import type { JournalStatus } from '@meshkit/shards/repository';
 import { afterAll, afterEach, beforeAll, expect, it } from 'vitest';
@@ -52,7 +52,7 @@ function owned(shards: Awaited<ReturnType<ResumeWorld['shards']>>): string[] {
 /**
  * No change of ownership can be written then, so there is none that the journal could miss. But etcd lets go what frees space:
  * a shard that is deleted is gone, and the journal, which has to write to say so, falls behind until there is room again. The nodes
- * have no Leases here: what becomes of those that cannot be renewed is no matter of space.
+ * have no Leases here.
  */
 it('lives through an etcd that is full, and goes on as if nothing had been', async () => {
   const [client, grpc] = [await world.client('sse'), await world.client('grpc')];
@@ -152,4 +152,44 @@ it('lives through an etcd that is full, and goes on as if nothing had been', asy
   expect(granted.toSorted()).toEqual(grants.toSorted());
   expect(await world.product.readiness()).toEqual({ operator: 200, apiServer: 200 });
   expect(world.product.crashed()).toEqual([]);
+}, 120_000);
+
+const WORKERS = ['node-1', 'node-2', 'node-3', 'node-4', 'node-5'];
+
+it('takes no node for dead because its Lease could not be written', async () => {
+  const { product } = world;
+  const namespace = 'payments';
+  await product.apply('samples/01-quickstart/00-namespace.yaml');
+  await product.apply('samples/01-quickstart/10-nodes.yaml');
+  const workers = await product.startNodes(namespace, WORKERS, { leaseSeconds: 8 });
+  await product.nodesReady(namespace, WORKERS);
+  await product.apply('samples/01-quickstart/20-shardset.yaml');
+  const grants = async (): Promise<string[]> =>
+    (await product.kube.listAll(SHARD_ASSIGNMENTS, { namespace })).items
+      .filter(({ status }) => status?.phase === 'Active')
+      .map(grantOf);
+  const before = await until(async () => {
+    const all = await grants();
+    return all.length === 64 ? all : undefined;
+  }, '64 shards with owners');
+
+  await alarm('ACTIVATE');
+  // Longer than any of their Leases lasts, but not so long that the operator has stopped leading.
+  await new Promise((resolve) => setTimeout(resolve, 8_300));
+  const renewed = new Date().toISOString();
+  workers.pause();
+  await alarm('DEACTIVATE');
+  // The operator gets to write before any node does.
+  await new Promise((resolve) => setTimeout(resolve, 3_000));
+  workers.resume();
+  await until(async () => {
+    const { items } = await product.kube.listAll(LEASES, { namespace });
+    return items.filter(({ spec }) => (spec?.renewTime ?? '') > renewed).length === 5 || undefined;
+  }, 'all Leases renewed');
+  await until(async () => {
+    return /^leader_election_master_status\{.*\} 1$/m.test(await product.operatorMetrics()) || undefined;
+  }, 'an operator that leads');
+  // Whoever was taken for dead would have lost its shards by now.
+  await new Promise((resolve) => setTimeout(resolve, 3_000));
+  expect(await grants()).toEqual(before);
 }, 120_000);

@@ -22,6 +22,13 @@ export interface LeaderLeaseOptions {
   random: () => number;
   log: Log;
   onChange?: (leading: boolean) => void;
+  /** This process has just written the Lease. */
+  onHold?: () => void;
+}
+
+/** How often a leader renews, unless it is told otherwise. */
+export function renewEveryMs(durationMs: number): number {
+  return Math.min(durationMs / 5, 2000);
 }
 
 interface Sight {
@@ -45,7 +52,7 @@ export class LeaderLease {
 
   constructor(options: LeaderLeaseOptions) {
     this.#options = options;
-    this.#retryMs = options.retryMs ?? Math.min(options.durationMs / 5, 2000);
+    this.#retryMs = options.retryMs ?? renewEveryMs(options.durationMs);
   }
 
   /** Asked before every write: also true to the clock after the process was suspended. */
@@ -222,6 +229,7 @@ export class LeaderLease {
     this.#see(lease);
     // Counted from before the request: the server cannot have stored it earlier than that.
     this.#until = requestedAt + (this.#options.durationMs * 2) / 3;
+    this.#options.onHold?.();
   }
 
   #see(lease: Lease): void {

@@ -2,12 +2,14 @@ import { silentLog } from '@meshkit/crds/log';
 import { ManualClock } from '@meshkit/crds/manual-clock';
 import type { Lease } from '@meshkit/crds/resource';
 import type { MeshNode, MeshNodeSpec } from '@meshkit/shards/records';
-import { afterEach, beforeEach, describe, expect, it } from 'vitest';
+import { afterAll, afterEach, beforeAll, beforeEach, describe, expect, it } from 'vitest';
 import { Liveness } from './liveness.ts';
 import { microTime } from './micro-time.ts';
 
 const DURATION_MS = 10_000;
 
+/** Where it matters: nobody but the nodes writes Leases in most tests. */
+let silenceMs = Number.POSITIVE_INFINITY;
 let clock: ManualClock;
 let liveness: Liveness;
 let changes: string[];
@@ -27,6 +29,7 @@ beforeEach(() => {
     clock,
     log: silentLog,
     defaultDurationMs: DURATION_MS,
+    silenceMs,
     onChange: (key) => changes.push(`${key} ${liveness.readiness(key).reason}`),
     confirm: async ({ namespace, name }) => {
       reads += 1;
@@ -186,6 +189,45 @@ describe('expiry', () => {
   it('costs one read a dead node, and none for the living', async () => {
     await renew('a', 60_000);
     expect(reads).toBe(1);
+  });
+});
+
+describe('a store that takes no writes', () => {
+  beforeAll(() => {
+    silenceMs = 4000;
+  });
+  afterAll(() => {
+    silenceMs = Number.POSITIVE_INFINITY;
+  });
+  beforeEach(() => {
+    for (const name of ['a', 'b']) liveness.nodeChanged(node(name));
+    liveness.leasesReplaced([lease('a'), lease('b')]);
+    changes = [];
+  });
+
+  it('kills nobody, and gives everybody the whole duration afterwards', async () => {
+    await clock.advance(60_000);
+    expect(changes).toEqual([]);
+    liveness.leaseChanged(lease('a'));
+    await clock.advance(3000);
+    await renew('a', DURATION_MS - 3001);
+    expect(changes).toEqual([]);
+    await renew('a', 1);
+    expect(changes).toEqual(['shop/b LeaseExpired']);
+  });
+
+  it('is over as soon as the leader has written its own Lease; who was dead before stays so', async () => {
+    await renew('a', DURATION_MS);
+    expect(changes).toEqual(['shop/b LeaseExpired']);
+    await clock.advance(60_000);
+    liveness.heard();
+    await clock.advance(3000);
+    expect([isReady('a'), isReady('b')]).toEqual([true, false]);
+    for (let left = DURATION_MS - 3000; left > 0; left -= 1000) {
+      liveness.heard();
+      await clock.advance(1000);
+    }
+    expect(isReady('a')).toBe(false);
   });
 });
 

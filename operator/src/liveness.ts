@@ -53,6 +53,8 @@ export interface LivenessOptions {
   /** The readiness of this node (`namespace/name`) is another one now. */
   onChange: (key: string) => void;
   defaultDurationMs: number;
+  /** When no Lease was written for so long, not even the leader's, none can be: etcd is full, say. */
+  silenceMs: number;
 }
 
 const PREFIX = leaseName('');
@@ -69,8 +71,8 @@ function nodeOfLease(lease: Lease): string | undefined {
 
 /**
  * Which MeshNodes are alive. Expiry is judged by local monotonic time since a Lease last changed, never by comparing
- * clocks. While kube-apiserver cannot be reached nobody can renew, so nobody is declared dead; afterwards every
- * living node has its whole lease duration again. A renewal costs one map update.
+ * clocks. While kube-apiserver cannot be reached, or stores nothing, nobody can renew, so nobody is declared dead;
+ * afterwards every living node has its whole lease duration again. A renewal costs one map update.
  */
 export class Liveness {
   readonly #options: LivenessOptions;
@@ -79,12 +81,15 @@ export class Liveness {
   #listed = false;
   #connected = true;
   #unsure = false;
+  /** Monotonic time of the newest sign that Leases can be written. */
+  #heardAt: number;
   /** When the pending wait ends, monotonic; what is due earlier ends it. */
   #plannedAt = Number.POSITIVE_INFINITY;
   #wake: () => void = () => undefined;
 
   constructor(options: LivenessOptions) {
     this.#options = options;
+    this.#heardAt = options.clock.monotonic();
   }
 
   readiness(key: string): Readiness {
@@ -109,6 +114,7 @@ export class Liveness {
 
   /** A list of all Leases: what is not in it is gone, what is new in it is seen for the first time. */
   leasesReplaced(leases: readonly Lease[]): void {
+    this.heard();
     const listed = new Set<string>();
     for (const lease of leases) {
       const key = nodeOfLease(lease);
@@ -123,6 +129,7 @@ export class Liveness {
   }
 
   leaseChanged(lease: Lease): void {
+    this.heard();
     const key = nodeOfLease(lease);
     if (key !== undefined) this.#beat(key, lease, true);
   }
@@ -130,6 +137,12 @@ export class Liveness {
   leaseDeleted(lease: Lease): void {
     const key = nodeOfLease(lease);
     if (key !== undefined) this.#silent(key);
+  }
+
+  /** A Lease was written, whosever it is. */
+  heard(): void {
+    if (this.#isSilent) this.#startAnew();
+    this.#heardAt = this.#options.clock.monotonic();
   }
 
   /** Whether the watch of the Leases is open. */
@@ -158,8 +171,9 @@ export class Liveness {
         if (deadline <= now) due.push(key);
         else this.#plannedAt = Math.min(this.#plannedAt, deadline);
       }
-      if (due.length > 0 && this.#connected) await this.#expire(due, signal);
-      // Not connected, or the server could not say: they stay due.
+      if (due.length > 0 && this.#isSilent) this.#doubt(due[0]!, new Error('no Lease is written any more'));
+      else if (due.length > 0 && this.#connected) await this.#expire(due, signal);
+      // Not connected, or nobody can say: they stay due.
       if (due.some((key) => deadlineOf(this.#entries.get(key)) <= now))
         this.#plannedAt = now + RETRY_CONFIRM_MS;
       else if (due.length > 0) continue;
@@ -168,7 +182,7 @@ export class Liveness {
   }
 
   async #expire(due: readonly string[], signal: AbortSignal): Promise<void> {
-    const { confirm, log } = this.#options;
+    const { confirm } = this.#options;
     await parallel(due, CONFIRM_AT_ONCE, signal, async (key) => {
       const slash = key.indexOf('/');
       const name = leaseName(key.slice(slash + 1));
@@ -184,10 +198,20 @@ export class Liveness {
         }
       } catch (error) {
         if (signal.aborted) return;
-        if (!this.#unsure) log.warn({ node: key, err: error }, 'cannot tell whether a node is dead, waiting');
-        this.#unsure = true;
+        this.#doubt(key, error);
       }
     });
+  }
+
+  #doubt(key: string, error: unknown): void {
+    const { log } = this.#options;
+    if (!this.#unsure) log.warn({ node: key, err: error }, 'cannot tell whether a node is dead, waiting');
+    this.#unsure = true;
+  }
+
+  get #isSilent(): boolean {
+    const { clock, silenceMs } = this.#options;
+    return clock.monotonic() - this.#heardAt > silenceMs;
   }
 
   /** After an outage: nobody could renew, so everybody alive before has the whole duration again. */

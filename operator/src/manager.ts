@@ -12,7 +12,7 @@ import { EventRecorder } from './event-recorder.ts';
 import { type HealthServer, startHealthServer } from './health-server.ts';
 import { JournalController } from './journal-controller.ts';
 import type { JournalSettings } from './journal-settings.ts';
-import { LeaderLease } from './leader-lease.ts';
+import { LeaderLease, renewEveryMs } from './leader-lease.ts';
 import { LineageWitness } from './lineage-witness.ts';
 import { Liveness } from './liveness.ts';
 import { OperatorMetrics } from './metrics.ts';
@@ -51,6 +51,8 @@ const CONFIRM_TIMEOUT_MS = 1000;
 const NODE_WORKERS = 8;
 /** After a restore of etcd, writing goes on after this long even if kube-apiserver does not answer lists. */
 const REFRESH_WITHIN_MS = 15_000;
+/** So many renewals of the leader have to be missing before nobody is believed to be able to write Leases. */
+const SILENT_RENEWALS = 2;
 
 /** The queues of one term of leadership. */
 interface Term {
@@ -111,6 +113,7 @@ export class Manager {
       confirm: (key, signal) => this.#readLease(key, signal),
       onChange: (key) => this.#nodeReadinessChanged(key),
       defaultDurationMs: options.nodeLeaseDurationMs,
+      silenceMs: SILENT_RENEWALS * renewEveryMs(options.leaseDurationMs),
     });
     this.#leader = new LeaderLease({
       ...base,
@@ -120,6 +123,7 @@ export class Manager {
       identity,
       durationMs: options.leaseDurationMs,
       onChange: (leading) => this.#metrics.leader.set({ name: leaseName }, leading ? 1 : 0),
+      onHold: () => this.#liveness.heard(),
     });
     this.#events = new EventRecorder({
       client,
