@@ -1,4 +1,4 @@
-import { poolNamespace, serves } from './candidates.ts';
+import { matchesSelector, poolNamespace, serves } from './candidates.ts';
 import type { NodeState } from './decide.ts';
 import { effectiveSet } from './defaults.ts';
 import { ShardError } from './errors.ts';
@@ -61,6 +61,8 @@ class Proposing {
   readonly #applied = new Set<string>();
   readonly #added = new Set<string>();
   readonly #changed = new Set<string>();
+  /** Keys of nodes that do not exist yet. */
+  readonly #newNodes = new Set<string>();
   readonly #warnings: string[] = [];
   #nodesDiffer = false;
 
@@ -89,7 +91,10 @@ class Proposing {
     if (kind === 'MeshNode') {
       const known = this.#nodes.get(key);
       const seen = known && this.#isVisible(known.node) ? known : undefined;
-      if (!seen) this.#warnings.push(`MeshNode ${key} is new: it is counted as ready`);
+      if (!seen) {
+        this.#warnings.push(`MeshNode ${key} is new: it is counted as ready`);
+        this.#newNodes.add(key);
+      }
       const node = merged(seen?.node, manifest, namespace) as MeshNode;
       this.#nodes.set(key, { ...(seen ?? { ready: true }), node });
       this.#nodesDiffer = true;
@@ -157,7 +162,7 @@ class Proposing {
       const where = namespace === undefined ? 'in any namespace' : `in namespace ${namespace}`;
       this.#warnings.push(`there is no ShardSet ${where}`);
     }
-    this.#warnOfIdleManifests(sets);
+    this.#warnOfWhatIsIdle(sets);
     return {
       sets,
       shards: this.#shardsAfter(),
@@ -169,7 +174,7 @@ class Proposing {
     };
   }
 
-  #warnOfIdleManifests(sets: readonly ShardSet[]): void {
+  #warnOfWhatIsIdle(sets: readonly ShardSet[]): void {
     const pools = new Set(sets.map(poolNamespace));
     const named = new Set(this.#sets.keys());
     for (const { node } of this.#nodes.values()) {
@@ -177,6 +182,16 @@ class Proposing {
       if (this.#applied.has(`MeshNode ${key}`) && !pools.has(node.metadata.namespace)) {
         this.#warnings.push(
           `MeshNode ${key} has no bearing: no ShardSet that is simulated uses its namespace`,
+        );
+      }
+    }
+    for (const key of this.#newNodes) {
+      const { namespace, labels } = this.#nodes.get(key)?.node.metadata ?? {};
+      const here = sets.filter((set) => poolNamespace(set) === namespace);
+      const isSelected = here.some(({ spec }) => matchesSelector(spec.nodes?.selector, labels));
+      if (here.length > 0 && !isSelected) {
+        this.#warnings.push(
+          `MeshNode ${key} gets nothing: its labels are not those that a ShardSet selects nodes by`,
         );
       }
     }
@@ -218,6 +233,7 @@ class Proposing {
       spec,
     };
     this.#nodes.set(`${namespace}/${name}`, { node, ready: true });
+    this.#newNodes.add(`${namespace}/${name}`);
   }
 
   #respec(change: NodeChange, pointer: string, spec: MeshNodeSpec): void {

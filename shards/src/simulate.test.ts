@@ -158,6 +158,15 @@ describe('a change that is only thought of', () => {
     expect(one({ changes: [change] }).churn).toMatchObject(churn);
   });
 
+  it('warns of a new node that no set selects', () => {
+    const nodes = { selector: { matchLabels: { app: 'x' } } };
+    const selective = { ...settled(40, NODES), sets: [shardSet({ shards: { count: 40 }, nodes })] };
+    const warnings = (labels?: Record<string, string>) =>
+      simulate(selective, { changes: [{ type: 'add', node: 'e', labels }] }).warnings;
+    expect(warnings()).toEqual([expect.stringContaining('shop/e gets nothing: its labels')]);
+    expect(warnings({ app: 'x' })).toEqual([]);
+  });
+
   it('policy: a looser bound, another pace, a freeze', () => {
     const set = one({
       changes: [
