@@ -59,6 +59,14 @@ describe('the past', () => {
     });
   });
 
+  it('ends after it begins, also where nothing happened in between', async () => {
+    const { reader } = setUp(work);
+    const backwards = reader.diff({}, { mode: 'net', from: '1s', to: '2s', limit: 100 }, signal);
+    await expect(backwards).rejects.toMatchObject({ code: 'invalidArgument' });
+    const { summary } = await reader.diff({}, { mode: 'net', from: '2s', to: '1s', limit: 100 }, signal);
+    expect(summary).toMatchObject({ moved: 0, added: 0, removed: 0 });
+  });
+
   it('is every change with mode log, in pages that fit together', async () => {
     const { reader } = setUp(work, 2);
     const items: LogItem[] = [];

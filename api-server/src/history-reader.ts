@@ -150,7 +150,9 @@ export class HistoryReader {
     const end =
       to === undefined ? { position: this.#options.timeline.position } : await this.#moment('to', to, signal);
     const start = await this.#moment('from', from, signal);
-    if (compareVersions(start.position, end.position) > 0) {
+    // Where nothing changed in between, only the times tell.
+    const isLater = Date.parse(start.at ?? '') > Date.parse(end.at ?? '');
+    if (isLater || compareVersions(start.position, end.position) > 0) {
       throw invalid([{ pointer: '/query/from', detail: 'is after the end of the range' }]);
     }
     return { from: start, to: end };

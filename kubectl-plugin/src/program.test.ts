@@ -203,3 +203,27 @@ describe('help', () => {
     expect((await play('--version')).stdout).toMatch(/^\d+\.\d+\.\d+\n$/);
   });
 });
+
+it('a watch says when nothing was heard for long, and when it goes on; a restart passes without a word', async () => {
+  const lost = new ShardError('unavailable', 'cannot reach https://mesh');
+  const bookmark = { type: 'BOOKMARK', position: '102', token: 't' } as const;
+  let now = Date.parse('2026-11-23T12:00:00Z');
+  const watched = async (line: string, seconds: number) => {
+    const answers: Scene['answers'] = {
+      async *watch(_filter, { onDisconnect } = {}) {
+        yield { type: 'SYNCED', position: '101', token: 't' };
+        for (let at = 0; at <= seconds; at += 5) {
+          onDisconnect?.(lost, 5_000);
+          now += 5_000;
+        }
+        yield bookmark;
+      },
+    };
+    return (await play(line, { env: API, answers, now: () => now })).stderr.trimEnd().split('\n');
+  };
+  expect(await watched('shards watch', 10)).toEqual(['']);
+  const silence = 'note: nothing is heard of any more: cannot reach https://mesh; still trying';
+  expect(await watched('shards watch', 60)).toEqual([silence, 'note: connected again']);
+  const verbose = await watched('shards watch -v', 60);
+  expect(verbose.filter((line) => line.endsWith('trying again in 5.0 s'))).toHaveLength(13);
+});

@@ -160,6 +160,8 @@ export interface Scene {
   /** The kubeconfig's user logs in with a certificate. */
   noToken?: boolean;
   aborted?: boolean;
+  /** The wall clock; absent: it stands still. */
+  now?: () => number;
   shards?: readonly ShardAssignment[];
   nodes?: readonly MeshNode[];
   /** Absent: the operator leads; null: there is no Lease. */
@@ -205,7 +207,7 @@ export async function play(line: string | readonly string[], scene: Scene = {}):
     stderr: output('stderr'),
     env: scene.env ?? {},
     // Nothing takes long here, so nobody wakes from a sleep but by being told to.
-    clock: { now: () => NOW, monotonic: () => 0, sleep: (_ms, signal) => until(signal) },
+    clock: { now: scene.now ?? (() => NOW), monotonic: () => 0, sleep: (_ms, signal) => until(signal) },
     random: () => 0,
     signal: stop.signal,
     files: filesOf(scene),

@@ -106,27 +106,39 @@ export function followShard(o: Omit<FollowList, 'filter'> & { shard: ShardView }
   return followList({ ...rest, source: only, filter });
 }
 
+/** A restart of a server takes less; from then on whoever looks on should know that silence is no peace. */
+const LONG_MS = 15_000;
+
 /**
  * The events of a watch. One that cannot even begin fails like any other request; later the source tries again by itself,
- * without a word unless `-v` asks for it.
+ * without a word until it takes long, unless `-v` asks for it.
  */
 async function* eventsOf({ source, filter, flags, around, resumeToken }: Follow) {
   const failed = new AbortController();
+  const { clock, stderr } = around;
+  // Said on the side: the watch does not wait for it.
+  const note = (text: string) => void stderr.write(`note: ${text}\n`);
   let begun = false;
+  let lostAt: number | undefined;
+  let isSaid = false;
   const events = source.watch(filter, {
     signal: AbortSignal.any([around.signal, failed.signal]),
     resumeToken,
     onDisconnect: (error, retryInMs) => {
       if (!begun) failed.abort(error);
-      else if (flags.verbose) {
-        const when = retryInMs > 0 ? ` in ${(retryInMs / 1_000).toFixed(1)} s` : '';
-        // Said on the side: the watch does not wait for it.
-        void around.stderr.write(`note: ${error.message}; trying again${when}\n`);
-      }
+      lostAt ??= clock.now();
+      const when = retryInMs > 0 ? ` in ${(retryInMs / 1_000).toFixed(1)} s` : '';
+      const isLong = clock.now() - lostAt >= LONG_MS && !isSaid;
+      if (begun && flags.verbose) note(`${error.message}; trying again${when}`);
+      else if (begun && isLong) note(`nothing is heard of any more: ${error.message}; still trying`);
+      isSaid ||= isLong;
     },
   });
   for await (const event of events) {
     begun = true;
+    if (isSaid) note('connected again');
+    lostAt = undefined;
+    isSaid = false;
     yield event;
   }
   around.signal.throwIfAborted();
