@@ -63,7 +63,8 @@ test('npm start brings up the product, says how to use it, and Ctrl-C leaves not
   );
   expect(stdout.trim().split('\n')).toHaveLength(16);
   const curl = found(/ {2}5\. ([\s\S]*?)\n\n/);
-  const page = await promisify(execFile)('sh', ['-c', `${curl.replace('curl', 'curl -sS')}`], { env });
+  const exported = tour.match(/^ *export .*$/gm)?.join('\n');
+  const page = await promisify(execFile)('sh', ['-c', `${exported}\n${curl.replace('curl', 'curl -sS')}`]);
   expect(JSON.parse(page.stdout)).toMatchObject({ items: [{ phase: 'Active' }, { phase: 'Active' }] });
   expect(await Promise.all(addresses.map(answers))).toEqual([true, true]);
 
