@@ -76,7 +76,7 @@ export class KubernetesJournal implements JournalReader {
     let from = after;
     let yielded = false;
     for (let look = 1; ; look += 1) {
-      const { head, chain } = await this.#locate(signal, look > 1);
+      const { head, chain } = await this.#require(signal, look > 1);
       const about = journalHead(head);
       if (compareVersions(from, about.floor.position) < 0) throw journalExpired(from, about, 'that is gone');
       const groups = [...settledGroups(chain.segments)];
@@ -115,7 +115,7 @@ export class KubernetesJournal implements JournalReader {
   async *readBack(signal: AbortSignal): AsyncIterable<JournalSlice> {
     let before: string | undefined;
     for (let look = 1; ; look += 1) {
-      const { chain, head } = await this.#locate(signal, look > 1);
+      const { chain, head } = await this.#require(signal, look > 1);
       const groups = [...settledGroups(chain.segments)].toReversed();
       try {
         for (const group of groups) {
@@ -142,10 +142,10 @@ export class KubernetesJournal implements JournalReader {
 
   async state(signal: AbortSignal): Promise<JournalState | undefined> {
     for (let look = 1; ; look += 1) {
-      const head = await this.#readHead(signal);
-      if (!head) return undefined;
+      const located = await this.#locate(signal, look > 1);
+      if (!located) return undefined;
+      const { head, chain } = located;
       try {
-        const chain = await this.#chain(head, signal, look > 1);
         const fold = await readState(
           this.#client,
           head,
@@ -167,10 +167,27 @@ export class KubernetesJournal implements JournalReader {
     return journalExpired(position, about, why);
   }
 
-  async #locate(signal: AbortSignal, anew: boolean): Promise<Located> {
-    const head = await this.#readHead(signal);
-    if (!head) throw new ShardError('unavailable', 'the journal is still empty', { reason: 'noJournal' });
-    return { head, chain: await this.#chain(head, signal, anew) };
+  async #require(signal: AbortSignal, anew: boolean): Promise<Located> {
+    const located = await this.#locate(signal, anew);
+    if (located) return located;
+    throw new ShardError('unavailable', 'the journal is still empty', { reason: 'noJournal' });
+  }
+
+  /**
+   * Head and index are read one after the other: what the head names may have been merged into others, and deleted, in
+   * between. A chain is broken only when the head has not moved on since.
+   */
+  async #locate(signal: AbortSignal, anew: boolean): Promise<Located | undefined> {
+    let head = await this.#readHead(signal);
+    for (let look = 1; head; look += 1) {
+      const chain = await this.#chain(head, signal, anew || look > 1);
+      if (!chain.broken || look >= LOOKS) return { head, chain };
+      // Not one that was under way before the index was read.
+      const newer = await readHead(this.#client, this.#name, signal);
+      if (newer?.metadata.resourceVersion === head.metadata.resourceVersion) return { head, chain };
+      head = newer;
+    }
+    return undefined;
   }
 
   /** One read for all who ask while it is under way, so without the asker's signal; its deadline is the client's own. */

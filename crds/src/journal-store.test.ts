@@ -127,6 +127,33 @@ describe('the journal in a cluster', () => {
     expect(await told(cluster, start)).toHaveLength(2);
   });
 
+  it('is read whole although segments are merged after its head was read and before their index is', async () => {
+    const cluster = new JournalCluster();
+    const shards = new Shards();
+    const start = String(shards.position);
+    const store = await takeOver(storeOptions(cluster.client), shards);
+    const append = async () => {
+      await store.append(shards.grant('orders.1', 'n1'), {}, signal);
+      await store.maintain(signal);
+    };
+    /** Seven segments are there; the eighth comes, and all become one, before the index is read. */
+    const reader = async () => {
+      for (let at = 0; at < 7; at += 1) await append();
+      let isMerged = false;
+      const list: typeof cluster.client.list = async (...call) => {
+        if (!isMerged) await append();
+        isMerged = true;
+        return cluster.client.list(...call);
+      };
+      return new KubernetesJournal({ client: { ...cluster.client, list }, onDamage: expect.unreachable });
+    };
+    expect((await (await reader()).state(signal))?.mark.anchor).toBe(shards.fold.mark.anchor);
+    const forth = await Array.fromAsync((await reader()).read(start, signal));
+    expect(forth.flatMap(({ entries }) => entries)).toHaveLength(16);
+    const back = await Array.fromAsync((await reader()).readBack(signal));
+    expect(back.flatMap(({ entries }) => entries)).toHaveLength(24);
+  });
+
   it('keeps few objects of many small batches, and few bytes', async () => {
     const cluster = new JournalCluster();
     const shards = new Shards();
