@@ -157,7 +157,10 @@ export async function until(
   if (failed) throw failed;
 }
 
-/** A kube-apiserver that was restarted answers 503 for some seconds, and its connections break. */
+/**
+ * A kube-apiserver that was restarted answers 503 for some seconds, and its connections break; one that admits objects remembers
+ * for a moment that a namespace was going, when it is there again already.
+ */
 export async function patiently<T>(call: () => Promise<T>, withinMs = 20_000): Promise<T> {
   const deadline = performance.now() + withinMs;
   for (;;) {
@@ -166,7 +169,8 @@ export async function patiently<T>(call: () => Promise<T>, withinMs = 20_000): P
     } catch (error) {
       const isTransient =
         error instanceof ShardError &&
-        ['unavailable', 'timeout', 'internal', 'rateLimited'].includes(error.code);
+        (['unavailable', 'timeout', 'internal', 'rateLimited'].includes(error.code) ||
+          error.message.includes('it is being terminated'));
       if (!isTransient || performance.now() > deadline) throw error;
       await new Promise((resolve) => setTimeout(resolve, 50));
     }

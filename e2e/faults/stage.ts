@@ -1,4 +1,5 @@
 import { readFile } from 'node:fs/promises';
+import { SHARD_JOURNAL_HEADS } from '@meshkit/crds/journal-objects';
 import type { KubeClient } from '@meshkit/crds/kube-client';
 import { LEASES } from '@meshkit/crds/resource';
 import type { ControlPlane, ControlPlaneKind } from '../control-plane/control-plane.ts';
@@ -122,13 +123,17 @@ export class Stage {
       ward = await Ward.create(product.logs);
       const listener = (news: FleetNews & { type: 'grant' | 'write' }) => runs.get(news.run)?.fleet(news);
       const fleet = { folder: product.logs, ward, nodeArguments, listener };
-      const [second, operatorA, operatorB, fleetA, fleetB] = await Promise.all([
-        product.addApiServer({ name: 'api-server-b', kubeServer: kubeB.url }),
+      const [operatorA, operatorB, fleetA, fleetB] = await Promise.all([
         startOperator(product, { name: 'operator-a', kube: kubeC }),
         startOperator(product, { name: 'operator-b', kube: kubeD }),
         Fleet.start({ ...fleet, name: 'fleet-a' }),
         Fleet.start({ ...fleet, name: 'fleet-b' }),
       ]);
+      // Whoever listed before the journal began gives out tokens from before it, which nobody can continue.
+      await journalBegun(product.kube, signal);
+      await product.apiServer.kill();
+      await product.startApiServer();
+      const second = await product.addApiServer({ name: 'api-server-b', kubeServer: kubeB.url });
       return new Stage({
         plane,
         product,
@@ -232,6 +237,15 @@ export class Stage {
     await Promise.all(this.kubeLinks.map((proxy) => proxy.close()));
     await this.#ward.release();
     await this.plane.stop();
+  }
+}
+
+/** 30 s at most. */
+async function journalBegun(kube: KubeClient, signal: AbortSignal): Promise<void> {
+  const deadline = performance.now() + 30_000;
+  while ((await kube.list(SHARD_JOURNAL_HEADS, { signal })).items.length === 0) {
+    if (performance.now() > deadline) throw new Error('no operator began the journal within 30 s');
+    await new Promise((resolve) => setTimeout(resolve, 50));
   }
 }
 
