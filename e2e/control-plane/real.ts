@@ -12,6 +12,8 @@ import { ServerProcess } from './server-process.ts';
 import type { BinaryName } from './versions.ts';
 import { requireEmpty, sweepLeftovers, Ward } from './ward.ts';
 
+/** Of kube-controller-manager, while kube-apiserver is not ready. */
+const MOST_RESTARTS = 5;
 const START_DEADLINE_MS = 60_000;
 const POLL_MS = 50;
 const PORT_ATTEMPTS = 3;
@@ -170,8 +172,15 @@ class RealControlPlane extends PlaneAccess implements ControlPlane {
     const deadline = performance.now() + START_DEADLINE_MS;
     const stop = AbortSignal.any([this.#stopping.signal, ...(signal ? [signal] : [])]);
     let last = 'no answer yet';
+    let patience = MOST_RESTARTS;
     while (performance.now() < deadline) {
       stop.throwIfAborted();
+      // It waits 10 s for a kube-apiserver that is well, which takes longer on a busy machine, and then gives up.
+      const manager = this.#servers.get('kube-controller-manager');
+      if (manager && !manager.running && patience > 0) {
+        patience -= 1;
+        await this.#start('kube-controller-manager');
+      }
       await this.#throwIfEnded();
       try {
         const { status, body } = await this.api.call('GET', '/readyz', undefined, 2_000);
