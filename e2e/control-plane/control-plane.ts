@@ -44,6 +44,15 @@ export interface EtcdAccess {
   readonly key: string;
 }
 
+export interface RestartOptions {
+  downMs?: number;
+  whileDown?: () => Promise<void>;
+  /** Only `real`: called before etcd stops and after it was started, while nothing else runs that could write. */
+  etcdAlone?: EtcdAlone;
+}
+
+export type EtcdAlone = (when: 'before' | 'after') => Promise<void>;
+
 /**
  * A running control plane on loopback that belongs to its starter: `stop()` ends every process and removes
  * the folder, and the same happens when the starter dies without calling it.
@@ -76,7 +85,7 @@ export interface ControlPlane {
    * `downMs`: how long nobody listens in between, for tests of an outage (default 0); `whileDown` runs when every server
    * has ended, and may exchange etcd's data (`planeFiles`).
    */
-  restart(options?: { downMs?: number; whileDown?: () => Promise<void> }): Promise<void>;
+  restart(options?: RestartOptions): Promise<void>;
   /** Idempotent. */
   stop(): Promise<void>;
   /** Requests completed so far, oldest first, except those that arrived before `since` (ms since the Unix epoch). */

@@ -3,7 +3,7 @@ import { systemClock } from '@meshkit/crds/clock';
 import { AdminApi } from './admin-api.ts';
 import { readAudit } from './audit.ts';
 import type { Binaries } from './binaries.ts';
-import type { AuditEntry, ControlPlane, EtcdAccess, StartOptions } from './control-plane.ts';
+import type { AuditEntry, ControlPlane, EtcdAccess, RestartOptions, StartOptions } from './control-plane.ts';
 import { PlaneAccess } from './plane-access.ts';
 import { type PlaneIdentity, writeIdentity } from './plane-identity.ts';
 import { freePorts } from './ports.ts';
@@ -107,11 +107,11 @@ class RealControlPlane extends PlaneAccess implements ControlPlane {
     const compaction = { revision: header.revision, physical: true };
     const { status, body } = await this.#etcd.call('POST', '/v3/kv/compaction', compaction, 30_000);
     if (status !== 200) throw new Error(`etcd refused the compaction: ${body}`);
-    await this.#cycle(['kube-apiserver'], 0);
+    await this.#cycle(['kube-apiserver']);
   }
 
-  restart(options: { downMs?: number; whileDown?: () => Promise<void> } = {}): Promise<void> {
-    return this.#cycle(SERVERS, options.downMs ?? 0, options.whileDown);
+  restart(options: RestartOptions = {}): Promise<void> {
+    return this.#cycle(SERVERS, options);
   }
 
   audit(since?: number): Promise<AuditEntry[]> {
@@ -131,15 +131,22 @@ class RealControlPlane extends PlaneAccess implements ControlPlane {
     await this.#parts.ward.release();
   }
 
-  async #cycle(names: readonly ServerName[], downMs: number, whileDown?: () => Promise<void>): Promise<void> {
+  async #cycle(
+    names: readonly ServerName[],
+    { downMs = 0, whileDown, etcdAlone }: RestartOptions = {},
+  ): Promise<void> {
     this.#serving = false;
     // kube-apiserver asked politely waits up to a minute for open watches, so it is killed; etcd is asked.
     for (const name of names.toReversed()) {
+      if (name === 'etcd') await etcdAlone?.('before');
       await this.#servers.get(name)?.stop(name === 'etcd' ? ETCD_GRACE_MS : 0);
     }
     await systemClock.sleep(downMs, this.#stopping.signal);
     await whileDown?.();
-    for (const name of names) await this.#start(name);
+    for (const name of names) {
+      await this.#start(name);
+      if (name === 'etcd') await etcdAlone?.('after');
+    }
     await this.#ready();
     this.#serving = true;
   }

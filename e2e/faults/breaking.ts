@@ -170,7 +170,7 @@ export async function restore(stage: Stage, copy: string, wave: number, note: Fa
     await rm(etcdData, { recursive: true });
     await cp(copy, etcdData, { recursive: true });
   };
-  await oracle.aroundRestore(() => plane.restart({ whileDown: setBack }));
+  await oracle.aroundRestore((etcdAlone) => plane.restart({ whileDown: setBack, etcdAlone }));
   if (!survives) await stage.startProduct(['--new-lineage', `wave-${wave}`]);
   await readyAgain(stage);
   note(what, 'end');

@@ -1,15 +1,21 @@
 import { GROUP, type ShardAssignment } from '@meshkit/shards/records';
 import { Agent, request } from 'undici';
-import type { EtcdAccess } from '../control-plane/control-plane.ts';
+import type { EtcdAccess, EtcdAlone } from '../control-plane/control-plane.ts';
 import { Known, type Oracle, type OracleListener, stateOf, until } from './oracle.ts';
 
 const PREFIX = `/registry/${GROUP}/shardassignments/`;
 const RETRY_MS = 20;
+const START_WITHIN_MS = 30_000;
 
 interface KeyValue {
   key: string;
   value?: string;
   mod_revision: string;
+}
+
+interface Stored {
+  kvs: KeyValue[];
+  revision: bigint;
 }
 
 interface WatchAnswer {
@@ -66,11 +72,17 @@ export class EtcdOracle implements Oracle {
     );
   }
 
-  /** Ends the watch before the store goes back, and begins another at what is there then. */
-  async aroundRestore(work: () => Promise<void>): Promise<void> {
-    await this.#end();
-    await work();
-    const { kvs, revision } = await this.#range();
+  /** Before the store goes back, when nobody writes any more, the watch ends; another begins before anybody writes again. */
+  async aroundRestore(restart: (etcdAlone: EtcdAlone) => Promise<void>): Promise<void> {
+    await restart(async (when) => {
+      if (when === 'after') return this.#beginAgain();
+      await this.settled();
+      await this.#end();
+    });
+  }
+
+  async #beginAgain(): Promise<void> {
+    const { kvs, revision } = await this.#rangeSoon();
     this.#listener.restored(String(revision));
     this.#known = new Known();
     for (const kv of kvs.sort((a, b) => Number(BigInt(a.mod_revision) - BigInt(b.mod_revision))))
@@ -145,7 +157,20 @@ export class EtcdOracle implements Oracle {
     this.#listener.truth(mod_revision, namespace, name, state);
   }
 
-  async #range(): Promise<{ kvs: KeyValue[]; revision: bigint }> {
+  /** Of an etcd that is about to answer. */
+  async #rangeSoon(): Promise<Stored> {
+    const deadline = performance.now() + START_WITHIN_MS;
+    for (;;) {
+      try {
+        return await this.#range();
+      } catch (error) {
+        if (performance.now() > deadline) throw error;
+        await new Promise((resolve) => setTimeout(resolve, RETRY_MS));
+      }
+    }
+  }
+
+  async #range(): Promise<Stored> {
     const answer = await request(`${this.#etcd.url}/v3/kv/range`, {
       method: 'POST',
       dispatcher: this.#agent,

@@ -2,6 +2,7 @@ import type { KubeClient } from '@meshkit/crds/kube-client';
 import { SHARD_ASSIGNMENTS } from '@meshkit/crds/resource';
 import { ShardError } from '@meshkit/shards/errors';
 import type { ShardAssignment } from '@meshkit/shards/records';
+import type { EtcdAlone } from '../control-plane/control-plane.ts';
 import type { ShardState } from './history.ts';
 
 /** Told of everything that happens to any shard, once and in order. */
@@ -18,8 +19,8 @@ export interface Oracle {
   readonly position: string;
   /** Resolves once everything that is stored now was told. Rejects when the oracle itself has lost something. */
   settled(): Promise<void>;
-  /** To be called around a restore of the store: `work` sets it back. */
-  aroundRestore(work: () => Promise<void>): Promise<void>;
+  /** `restart` sets the store back, and says when nobody else is there who could write. */
+  aroundRestore(restart: (etcdAlone: EtcdAlone) => Promise<void>): Promise<void>;
   stop(): Promise<void>;
 }
 

@@ -2,7 +2,7 @@ import { once } from 'node:events';
 import { createServer, type Server } from 'node:https';
 import type { Socket } from 'node:net';
 import { setTimeout as sleep } from 'node:timers/promises';
-import type { AuditEntry, ControlPlane, StartOptions } from '../control-plane.ts';
+import type { AuditEntry, ControlPlane, RestartOptions, StartOptions } from '../control-plane.ts';
 import { PlaneAccess } from '../plane-access.ts';
 import { type PlaneSecrets, writeSecrets } from '../plane-identity.ts';
 import { freePorts } from '../ports.ts';
@@ -74,7 +74,7 @@ class EmbeddedControlPlane extends PlaneAccess implements ControlPlane {
     this.#server.store.compact();
   }
 
-  async restart(options: { downMs?: number; whileDown?: () => Promise<void> } = {}): Promise<void> {
+  async restart(options: RestartOptions = {}): Promise<void> {
     await this.#close();
     await sleep(options.downMs ?? 0);
     await options.whileDown?.();
