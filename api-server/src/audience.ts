@@ -85,8 +85,8 @@ export class Audience {
     this.beatAt = this.toldAt;
   }
 
-  /** Resumes after the mark; `beyond`: whoever gets it may know some of what comes after. */
-  tokenAfter(mark: Mark, beyond = false): string {
+  /** Resumes after the mark; `beyond`: whoever gets it may know some of what comes after, up to that position. */
+  tokenAfter(mark: Mark, beyond?: string): string {
     return this.#seal({ ...mark, lineage: this.#world.lineage(), snapshot: false, beyond });
   }
 
@@ -97,7 +97,8 @@ export class Audience {
   tokenAt(number: number, mark: Mark = NOWHERE): string {
     const { ring } = this.#world.timeline;
     const known = ring.markAt(number) ?? NOWHERE;
-    return this.tokenAfter(newerOf(mark, known), ring.at(number)?.settled === false);
+    const entry = ring.at(number);
+    return this.tokenAfter(newerOf(mark, known), entry && beyondOf(entry));
   }
 
   /** Starts a snapshot that is no older than the mark; absent: than now. */
@@ -110,8 +111,8 @@ export class Audience {
     return this.#seal({ ...NOWHERE, lineage: '', snapshot: false });
   }
 
-  bookmark(mark: Mark): Writes {
-    return this.encode({ type: 'bookmark', position: mark.position, token: this.tokenAfter(mark) });
+  bookmark(mark: Mark, beyond?: string): Writes {
+    return this.encode({ type: 'bookmark', position: mark.position, token: this.tokenAfter(mark, beyond) });
   }
 
   encode(message: WatchMessage): Writes {
@@ -179,9 +180,9 @@ export class Audience {
    * positions up to `at`: neither goes back.
    */
   repeated({ change }: Told, known: Mark, at = known.position): Writes {
-    const message = this.#message(change, this.tokenAfter(known, true));
-    if (!message) return NOTHING;
     const position = [known.position, at, change.position].sort(compareVersions).at(-1)!;
+    const message = this.#message(change, this.tokenAfter(known, position));
+    if (!message) return NOTHING;
     return this.encode({ ...message, position });
   }
 
@@ -229,7 +230,7 @@ export class Audience {
     const { lot } = this.#world;
     const { records, mark, number } = this.#takeSnapshot(this.#world.timeline.position);
     const { position } = mark;
-    const token = this.tokenAfter(known, true);
+    const token = this.tokenAfter(known, position);
     const lineage = this.#world.lineage();
     inside(token);
     yield this.encode({ type: 'snapshot-begin', position, lineage, reason: 'unsettled', token });
@@ -306,8 +307,8 @@ export class Audience {
     });
   }
 
-  #tokenOf({ mark, settled }: Told): string {
-    return this.tokenAfter(mark, !settled);
+  #tokenOf(entry: Told): string {
+    return this.tokenAfter(entry.mark, beyondOf(entry));
   }
 
   #message(change: Change, token: string): ShardMessage | undefined {
@@ -336,6 +337,11 @@ export class Audience {
   #seal(point: ResumePoint): string {
     return sealResumeToken(this.#digest, point);
   }
+}
+
+/** Inside a reconstructed stretch, how far of it was told. */
+function beyondOf({ change, settled }: Told): string | undefined {
+  return settled ? undefined : change.position;
 }
 
 function newerOf(a: Mark, b: Mark): Mark {

@@ -1,5 +1,6 @@
 import { ShardError } from '@meshkit/shards/errors';
 import type { ShardFilter } from '@meshkit/shards/repository';
+import { openAnyResumeToken } from '@meshkit/shards/resume-token';
 import type { WatchCaller, WatchMessage, WatchSink } from '@meshkit/shards/watch';
 import { describe, expect, it } from 'vitest';
 import { Client, testEncoding } from '../test/watch-client.ts';
@@ -85,6 +86,33 @@ describe('the watch hub', () => {
     again.take(10);
     expect(again.heard.map(({ type }) => type)).toEqual(['bookmark', 'shard', 'shard']);
     await replica.stop();
+  });
+
+  it('tells nobody an older state who was told a part of a reconstructed stretch elsewhere', async () => {
+    const { cluster, replica: behind } = setUp();
+    const ahead = new Replica(cluster, 100);
+    const sink = new Keeper();
+    await watch(ahead, sink);
+    cluster.write('a/orders.0', 'node-2');
+    cluster.write('a/orders.1', 'node-2');
+    // Its watch has told it nothing: a list does.
+    ahead.pending.length = 0;
+    ahead.relist();
+    await settle();
+    const [told] = sink.messages.filter((message) => message.type === 'shard');
+    const again = new Keeper();
+    const resumed = () => behind.hub.watch({ filter: {}, resumeToken: told!.token }, again, anybody);
+    await expect(resumed()).rejects.toMatchObject({ details: { reason: 'behindToken' } });
+    behind.hear(Number.POSITIVE_INFINITY);
+    await settle();
+    await resumed();
+    const positions = again.messages.flatMap((message) => (message.type === 'shard' ? message.position : []));
+    expect(positions.length).toBeGreaterThan(0);
+    expect(positions.every((position) => Number(position) >= Number(told!.position))).toBe(true);
+    // Whoever is cut at once is no surer than before.
+    const bookmark = again.messages.find(({ type }) => type === 'bookmark');
+    expect(openAnyResumeToken((bookmark as { token: string }).token, 'token').beyond).toBe(told!.position);
+    await Promise.all([ahead.stop(), behind.stop()]);
   });
 
   it('folds what a coalescing stream missed', async () => {

@@ -27,6 +27,8 @@ interface Resumed {
   mark: Mark;
   /** It may have shards that no change to come will name: nobody knows what was there at the mark. */
   unsure: boolean;
+  /** It was told of some of what came after the mark, up to this position. */
+  beyond?: string;
 }
 
 export interface StartOptions {
@@ -70,17 +72,19 @@ export class WatchStart {
     const token = openResumeToken(filter, resumeToken);
     if (token.lineage !== lineage()) return reset('lineageChanged');
     const mark = markOf(token);
-    const { beyond = false } = token;
-    if (compareVersions(token.position, timeline.position) > 0) {
-      if (!(await this.#exists(token.position))) return reset('lineageChanged');
+    const { beyond } = token;
+    const told =
+      beyond !== undefined && compareVersions(beyond, token.position) > 0 ? beyond : token.position;
+    if (compareVersions(told, timeline.position) > 0) {
+      if (!(await this.#exists(told))) return reset('lineageChanged');
       // What was not a change of any shard may lie in between: the state is what counts.
-      if (!token.snapshot && token.anchor === timeline.head.anchor) {
-        return { kind: 'ahead', mark, unsure: beyond };
+      if (!token.snapshot && beyond === undefined && token.anchor === timeline.head.anchor) {
+        return { kind: 'ahead', mark, unsure: false };
       }
-      if (!(await this.#options.waitFor(token.position))) {
+      if (!(await this.#options.waitFor(told))) {
         // What was read before may have been taken back since, by a restore of which this server saw no trace.
         this.#newest = { position: '0', restarts: timeline.restarts };
-        if (!(await this.#exists(token.position))) return reset('lineageChanged');
+        if (!(await this.#exists(told))) return reset('lineageChanged');
         throw new ShardError('unavailable', 'this server has not caught up with the token yet; try again', {
           reason: 'behindToken',
         });
@@ -93,13 +97,13 @@ export class WatchStart {
     if (found !== 'before') {
       // All that is known to be true at the token's point is also true at the newest, if nothing happened in between.
       const isNewest = found.exact && found.number === timeline.ring.last;
-      const unsure = beyond || !found.exact;
-      return { kind: 'after', number: found.number, mark: isNewest ? timeline.head : mark, unsure };
+      const unsure = beyond !== undefined || !found.exact;
+      return { kind: 'after', number: found.number, mark: isNewest ? timeline.head : mark, unsure, beyond };
     }
     const replay = await journal.replay(mark);
     if (replay === 'expired') return reset('expired');
     if (replay !== 'other' && timeline.restarts === restarts) {
-      return { kind: 'journal', replay, mark, unsure: beyond || !replay.exact };
+      return { kind: 'journal', replay, mark, unsure: beyond !== undefined || !replay.exact, beyond };
     }
     return reset('lineageChanged');
   }

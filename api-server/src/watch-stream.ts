@@ -207,9 +207,13 @@ export class WatchStream implements Watch {
       this.#mark = start.mark;
       this.#known = start.mark;
       this.#unsure = start.unsure;
+      this.#beyond = start.beyond;
       if (start.kind === 'after') this.#told = start.number;
       else this.#elsewhere = true;
-      yield this.audience.bookmark(start.mark);
+      yield this.audience.bookmark(
+        start.mark,
+        start.unsure ? (start.beyond ?? start.mark.position) : undefined,
+      );
       if (start.kind === 'ahead') yield* this.#reach(start.mark);
       if (start.kind === 'journal') yield* this.#fromJournal(start.replay);
     }
@@ -229,7 +233,7 @@ export class WatchStream implements Watch {
         yield* this.audience.settled(this.#known, this.#block);
       } else if (this.#known && this.#repeats(ring.at(this.#told + 1)!, this.#known)) {
         this.#told += 1;
-        yield this.audience.repeated(ring.at(this.#told)!, this.#known, this.#beyond);
+        yield this.#repeat(ring.at(this.#told)!, this.#known);
       } else {
         this.#known = undefined;
         const to = this.audience.lotAfter(this.#told);
@@ -311,7 +315,7 @@ export class WatchStream implements Watch {
     for (; this.#known && at < entries.length; at += 1) {
       const entry = entries[at]!;
       if (!this.#repeats(entry, this.#known)) break;
-      yield this.audience.repeated(entry, this.#known, this.#beyond);
+      yield this.#repeat(entry, this.#known);
     }
     if (at < entries.length) this.#known = undefined;
     while (at < entries.length) {
@@ -322,6 +326,14 @@ export class WatchStream implements Watch {
       yield writes;
     }
     this.#know(to);
+  }
+
+  #repeat(told: Told, known: Mark): Writes {
+    const { position } = told.change;
+    const writes = this.audience.repeated(told, known, this.#beyond);
+    if (this.#unsure && compareVersions(position, this.#beyond ?? known.position) > 0)
+      this.#beyond = position;
+    return writes;
   }
 
   /** The watcher may know of the change, or was told of others that led there. */
@@ -437,7 +449,8 @@ export class WatchStream implements Watch {
     if (this.#blockToken !== undefined) return this.#blockToken;
     // History was cut, and the stream has yet to say so.
     if (this.#restarts !== this.#owner.timeline.restarts) return this.audience.foreignToken();
-    if (this.#unsure && this.#known) return this.audience.tokenAfter(this.#known, true);
+    if (this.#unsure && this.#known)
+      return this.audience.tokenAfter(this.#known, this.#beyond ?? this.#known.position);
     if (this.#elsewhere && this.#mark) return this.audience.tokenAfter(this.#mark);
     const told = this.#phase === 'live' ? Math.max(this.#told, this.#owner.cursor) : this.#told;
     return this.audience.tokenAt(told, this.#mark);

@@ -19,14 +19,15 @@ export interface ResumePoint {
   anchor: string;
   /** The token was handed out inside a snapshot, which has to start again. */
   snapshot: boolean;
-  /** Handed out inside a reconstructed stretch: whoever has it may know some of what came after the position. */
-  beyond?: boolean;
+  /** Handed out inside a reconstructed stretch: whoever has it may know some of what came after the position, up to this one. */
+  beyond?: string;
 }
 
 /** `filter` as text: `filterDigest` of the stream's or list's filter. */
 export function sealResumeToken(filter: string, point: ResumePoint): string {
   const { lineage, position, anchor, snapshot, beyond } = point;
-  return sealToken(KIND, [filter, lineage, position, anchor, snapshot ? SNAPSHOT : beyond ? BEYOND : '']);
+  const mode = snapshot ? SNAPSHOT : beyond === undefined ? '' : `${BEYOND}${beyond}`;
+  return sealToken(KIND, [filter, lineage, position, anchor, mode]);
 }
 
 /** Throws `tokenInvalid`, or `filterMismatch` for a token of another filter. */
@@ -45,7 +46,8 @@ export function openResumeToken(filter: ShardFilter, token: string): ResumePoint
 
 /** A token of whatever filter; `bound` is that filter's digest, `name` the parameter that it came in. Throws `tokenInvalid`. */
 export function openAnyResumeToken(token: string, name: string): ResumePoint & { bound: string } {
-  const [bound = '', lineage = '', position = '', anchor = '', mode] = openToken(KIND, token, name);
+  const [bound = '', lineage = '', position = '', anchor = '', mode = ''] = openToken(KIND, token, name);
   if (!/^\d{1,40}$/.test(position)) throw tokenInvalid(name, 'is damaged');
-  return { bound, lineage, position, anchor, snapshot: mode === SNAPSHOT, beyond: mode === BEYOND };
+  const [, beyond] = new RegExp(`^${BEYOND}(\\d{1,40})$`).exec(mode) ?? [];
+  return { bound, lineage, position, anchor, snapshot: mode === SNAPSHOT, beyond };
 }
