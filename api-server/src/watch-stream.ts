@@ -210,10 +210,8 @@ export class WatchStream implements Watch {
       this.#beyond = start.beyond;
       if (start.kind === 'after') this.#told = start.number;
       else this.#elsewhere = true;
-      yield this.audience.bookmark(
-        start.mark,
-        start.unsure ? (start.beyond ?? start.mark.position) : undefined,
-      );
+      const { mark, unsure, beyond = mark.position } = start;
+      yield this.audience.bookmark(mark, unsure ? beyond : undefined);
       if (start.kind === 'ahead') yield* this.#reach(start.mark);
       if (start.kind === 'journal') yield* this.#fromJournal(start.replay);
     }

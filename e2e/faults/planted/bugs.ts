@@ -40,7 +40,7 @@ export const BUGS: readonly PlantedBug[] = [
     name: 'early-bookmark',
     what: 'a resumed stream begins with a bookmark of now, before the changes that lead there',
     file: 'api-server/src/watch-stream.ts',
-    find: 'yield this.audience.bookmark(start.mark);',
+    find: 'yield this.audience.bookmark(mark, unsure ? beyond : undefined);',
     replace: 'yield this.audience.bookmark(this.#owner.timeline.head);',
     faultClass: 'watcher-connections',
   },
