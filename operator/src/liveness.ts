@@ -114,6 +114,7 @@ export class Liveness {
 
   /** A list of all Leases: what is not in it is gone, what is new in it is seen for the first time. */
   leasesReplaced(leases: readonly Lease[]): void {
+    // Proof of nothing, but whoever was out of sight until now has its time again.
     this.heard();
     const listed = new Set<string>();
     for (const lease of leases) {
@@ -139,7 +140,7 @@ export class Liveness {
     if (key !== undefined) this.#silent(key);
   }
 
-  /** A Lease was written, whosever it is. */
+  /** A Lease was written, whosever it is, as far as can be told. */
   heard(): void {
     if (this.#isSilent) this.#startAnew();
     this.#heardAt = this.#options.clock.monotonic();
