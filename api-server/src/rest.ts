@@ -170,7 +170,9 @@ function register(app: FastifyInstance, operation: Operation, options: RestOptio
         return operation.stream(params, query, exchangeOf(operation, request, reply, target, options));
       const gone = new AbortController();
       // An error of the registry: what gives up because of it is no failure of ours.
-      reply.raw.once('close', () => gone.abort(new ShardError('timeout', 'the caller has gone')));
+      reply.raw.once('close', () => {
+        if (!reply.raw.writableFinished) gone.abort(new ShardError('timeout', 'the caller has gone'));
+      });
       const refusal = (other: Scope) => refusalOf(options.authorizer, identity, other, target);
       const asked = { body: request.body, identity, refusal };
       return send(request, reply, await operation.answer(params, query, gone.signal, asked));

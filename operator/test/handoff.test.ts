@@ -237,10 +237,17 @@ test('freeze: All makes failures wait as Lost until it is lifted', async () => {
   await mesh.operator();
   await mesh.owned(2);
   await mesh.patchSet({ freeze: 'All' });
-  await mesh.node('b', { liveness: 'Always' });
   mesh.die('a');
-  await mesh.until('all wait', (shards) => shards.every(({ status }) => status?.phase === 'Lost'));
-  expect(mesh.get('orders.0000')?.status?.conditions?.[0]).toMatchObject({ reason: 'Frozen' });
+  await mesh.until('all wait', (shards) =>
+    shards.every(({ status }) => status?.phase === 'Lost' && status.conditions?.[0]?.reason === 'Frozen'),
+  );
+  // Not before the freeze has been seen: until then, b may have its share.
+  await mesh.node('b', { liveness: 'Always' });
+  const key = { namespace: mesh.namespace, name: 'b' };
+  await expect
+    .poll(async () => (await mesh.admin.get(MESH_NODES, key)).status?.conditions?.[0]?.status)
+    .toBe('True');
+  expect(mesh.get('orders.0000')?.status?.phase).toBe('Lost');
   await mesh.patchSet({ freeze: null });
   await mesh.until('b owns both', (shards) => shards.every(({ status }) => status?.owner === 'b'));
 });
