@@ -24,7 +24,7 @@ import { type WatchMeans, type WatchOptions, watchShards } from './watch.ts';
 export interface ShardClientOptions {
   /** The API server, `https://HOST:PORT`; the port is that of the transport. */
   server: string;
-  /** `sse` (the default): REST, and server-sent events to watch, over one HTTP/2 connection. `grpc`: all by gRPC. */
+  /** `sse` (the default): REST, and server-sent events to watch, over HTTP/2. `grpc`: all by gRPC. */
   transport?: 'sse' | 'grpc';
   /** Absent: requests are sent without one, and refused. */
   token?: TokenSource;
@@ -78,7 +78,7 @@ const DEFAULT_TIMEOUT_MS = 10_000;
 const DEFAULT_PAGE_SIZE = 1_000;
 
 /**
- * The read side of the MeshKit API over one connection. Every failure is a ShardError: the server's own
+ * The read side of the MeshKit API of one server. Every failure is a ShardError: the server's own
  * (`scopeMissing` with the command that grants it, `notFound`, …), or `unavailable` and `timeout` on the way there.
  */
 export class ShardClient {

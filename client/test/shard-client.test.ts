@@ -180,6 +180,24 @@ describe('ShardClient', () => {
     }
   });
 
+  it('gives up a connection that gives no answers, however often it is asked', async () => {
+    const network = await ForgetfulNetwork.inFrontOf(server.port);
+    const far = open({ server: network.url });
+    const ask = (timeoutMs: number) => far.nodes(undefined, { timeoutMs }).catch(({ code }) => code);
+    try {
+      await far.nodes();
+      network.forget();
+      for (let at = 0; at < 3; at++) {
+        now += 4_000;
+        expect(await ask(50)).toBe('timeout');
+      }
+      await expect.poll(() => ask(1_000)).toEqual([]);
+    } finally {
+      await far.close();
+      network.close();
+    }
+  });
+
   it('says that an answer was cut short, and does not take half of it', async () => {
     server.answer = ({ stream }) => {
       stream.respond({ ':status': 200, 'content-type': 'application/json' });
