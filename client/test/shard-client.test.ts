@@ -307,6 +307,23 @@ describe('ShardClient', () => {
       const missing = open({ token: { file: join(folder, 'nope') } });
       await expect(missing.nodes()).rejects.toThrow('cannot read the token file');
       await missing.close();
+      const failing = open({ token: () => Promise.reject(new Error('the vault is sealed')) });
+      await expect(failing.nodes()).rejects.toMatchObject({
+        code: 'unauthenticated',
+        message: 'the source of the token failed: the vault is sealed',
+      });
+      await failing.close();
+    });
+
+    it('is waited for no longer than for an answer', async () => {
+      const hanging = open({ token: () => new Promise(() => undefined) });
+      const late = hanging.nodes(undefined, { timeoutMs: 20 });
+      await expect(late).rejects.toMatchObject({ code: 'timeout' });
+      const stop = new AbortController();
+      const reason = new Error('enough');
+      setTimeout(() => stop.abort(reason), 10);
+      await expect(hanging.nodes(undefined, { signal: stop.signal })).rejects.toBe(reason);
+      await hanging.close();
     });
   });
 });
