@@ -5,7 +5,7 @@ import { ShardError } from '@meshkit/shards/errors';
 import type { Scope, Target } from '@meshkit/shards/scope';
 import type { WatchCaller } from '@meshkit/shards/watch';
 import type { Span } from '@opentelemetry/api';
-import { type AccessRecord, type AccessRecorder, decisionOf } from './access-record.ts';
+import { type AccessRecord, type AccessRecorder, noteFailure } from './access-record.ts';
 import { type Authorizer, refusalOf } from './access-review.ts';
 import { grpcStatus } from './grpc-status.ts';
 import type { CacheHealth } from './kubernetes-repository.ts';
@@ -108,8 +108,7 @@ export class GrpcCall<Request> {
     const { log } = this.#gates;
     const { op } = this.#method;
     const known = shardErrorOf(error, (cause) => log.error({ err: cause, op }, 'call failed'));
-    this.access.code = known.code;
-    this.access.decision = decisionOf(this.access.decision, known);
+    noteFailure(this.access, known);
     return grpcStatus(known, op);
   }
 
@@ -143,7 +142,7 @@ function textOf(metadata: Metadata, key: string): string | undefined {
   return values.length === 0 ? undefined : values.join(', ');
 }
 
-function textMetadata(metadata: Metadata): Record<string, string> {
+export function textMetadata(metadata: Metadata): Record<string, string> {
   const entries = Object.entries(metadata.getMap());
   return Object.fromEntries(
     entries.filter((entry): entry is [string, string] => typeof entry[1] === 'string'),

@@ -7,7 +7,9 @@ import {
 } from '@grpc/grpc-js';
 import type { Clock } from '@meshkit/shards/clock';
 import { ShardError } from '@meshkit/shards/errors';
+import type { AccessRecorder } from './access-record.ts';
 import { GrpcHealth } from './grpc-health.ts';
+import { recordOpenCalls } from './grpc-open-calls.ts';
 import { REFLECTION_SERVICES, reflection } from './grpc-reflection.ts';
 import { MAX_WATCH_BYTES } from './grpc-request.ts';
 import type { ListenAddress } from './listener.ts';
@@ -19,6 +21,8 @@ export interface GrpcListenerOptions {
   certificate: Certificate;
   /** Why requests should go elsewhere; undefined when ready. */
   notReady: () => string | undefined;
+  /** For calls of health and reflection; those of the service see to it themselves. */
+  recorder: AccessRecorder;
   clock: Clock;
 }
 
@@ -53,8 +57,8 @@ const OPTIONS = {
 
 /** gRPC over HTTP/2 with TLS, with health and reflection beside the service. Throws `unavailable` when the port cannot be had. */
 export async function listenGrpc(options: GrpcListenerOptions): Promise<GrpcListener> {
-  const { service, address, certificate, notReady, clock } = options;
-  const server = new Server(OPTIONS);
+  const { service, address, certificate, notReady, recorder, clock } = options;
+  const server = new Server({ ...OPTIONS, interceptors: [recordOpenCalls(recorder, clock)] });
   const health = new GrpcHealth(notReady);
   server.addService(service.definition, service.implementation);
   server.addService(health.definition, health.implementation);

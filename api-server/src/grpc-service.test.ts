@@ -5,6 +5,7 @@ import { silentLog } from '@meshkit/crds/log';
 import { GetAccessResponse } from '@meshkit/proto/v1/access';
 import { GetRequest, ListRequest, ListResponse } from '@meshkit/proto/v1/shard_service';
 import { GetStatusRequest, GetStatusResponse } from '@meshkit/proto/v1/status';
+import { ShardError } from '@meshkit/shards/errors';
 import { API_VERSION, type ShardAssignment } from '@meshkit/shards/records';
 import type { ShardRepository } from '@meshkit/shards/repository';
 import { Registry } from 'prom-client';
@@ -50,7 +51,13 @@ describe('the gRPC service', () => {
   };
   const { implementation, definition } = shardService({
     repository,
-    authenticator: { authenticate: async () => ({ user: 'jane', groups: [], key: 'k' }) },
+    authenticator: {
+      authenticate: async (authorization) => {
+        const user = authorization?.replace('Bearer ', '') ?? 'jane';
+        if (user.startsWith('system:')) throw new ShardError('identityRefused', 'no component', { user });
+        return { user, groups: [], key: 'k' };
+      },
+    },
     authorizer: { require: async () => undefined },
     limits: { request: () => undefined },
     cacheHealth: () => health,
@@ -123,6 +130,14 @@ describe('the gRPC service', () => {
     call.emit('cancelled');
     expect(waiting.aborted).toBe(true);
     expect(lines).toMatchObject([{ op: 'list', transport: 'grpc', status: 'CANCELLED', decision: 'allow' }]);
+  });
+
+  it('says in its log whom it turned away for who they are', async () => {
+    lines.length = 0;
+    const call = list({});
+    call.metadata.set('authorization', 'Bearer system:node:a');
+    expect(await run('list', call)).toMatchObject({ code: 7 });
+    expect(lines).toMatchObject([{ code: 'identityRefused', decision: 'deny', user: 'system:node:a' }]);
   });
 
   it('says what is old, and serves nothing before it knows anything', async () => {

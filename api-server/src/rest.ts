@@ -5,6 +5,7 @@ import type { Log } from '@meshkit/crds/log';
 import type { Clock } from '@meshkit/shards/clock';
 import { ShardError } from '@meshkit/shards/errors';
 import { noneMatch } from '@meshkit/shards/etag';
+import { DNS_LABEL } from '@meshkit/shards/filter';
 import { invalid } from '@meshkit/shards/problem';
 import type { VersionVector } from '@meshkit/shards/repository';
 import type { Scope, Target } from '@meshkit/shards/scope';
@@ -17,11 +18,12 @@ import fastify, {
 } from 'fastify';
 import type { ZodTypeProvider } from 'fastify-type-provider-zod';
 import manifest from '../package.json' with { type: 'json' };
-import { type AccessRecord, type AccessRecorder, decisionOf } from './access-record.ts';
+import { type AccessRecord, type AccessRecorder, noteFailure } from './access-record.ts';
 import { type Authorizer, refusalOf } from './access-review.ts';
 import type { CacheHealth } from './kubernetes-repository.ts';
 import { accepts, acceptsGzip } from './negotiation.ts';
 import type { Answer, Operation, StreamExchange, StreamingOperation, Transport } from './operation.ts';
+import { shardParams } from './parameters.ts';
 import { problemReply, shardErrorOf, validatorCompiler } from './problem-reply.ts';
 import { protocolOf, transportOf } from './protocol.ts';
 import type { RateLimits } from './rate-limits.ts';
@@ -83,8 +85,8 @@ export function createRest(options: RestOptions): FastifyInstance {
       : shardErrorOf(error, (cause) => log.error({ err: cause, url: request.url }, 'request failed'));
     // Errors in the framework come before the hooks that set these.
     request.access ??= { op: 'unknown', decision: 'none' };
-    request.access.code = shardError.code;
-    request.access.decision = decisionOf(request.access.decision, shardError);
+    noteFailure(request.access, shardError);
+    Object.assign(request.access, targetOf(request));
     const { status, headers, body } = problemReply(shardError);
     common(request, reply).code(status).headers(headers).send(Buffer.from(body));
   }
@@ -194,6 +196,15 @@ function exchangeOf(
     authorizer.require(await authenticator.authenticate(authorization), scope, target);
   const caller = { key: identity.user, check };
   return { request, reply: common(request, reply), identity, caller, transport: request.transport! };
+}
+
+/** What a request is about that may be refused before its operation is asked; what cannot exist is left out. */
+function targetOf({ params, query, body }: FastifyRequest): Target {
+  const shard = shardParams.safeParse(params);
+  if (shard.success) return shard.data;
+  const named = [params, query, body].map((part) => (part as { namespace?: unknown } | null)?.namespace);
+  const namespace = named.find((name) => typeof name === 'string' && DNS_LABEL.test(name));
+  return namespace === undefined ? {} : { namespace: namespace as string };
 }
 
 function requireJson({ headers }: FastifyRequest): void {

@@ -169,11 +169,11 @@ export class ApiServer {
   }
 
   async #listenGrpc(gates: Gates, certificate: Certificate): Promise<GrpcListener | undefined> {
-    const { grpcListen: address, clock } = this.#options;
+    const { grpcListen: address } = this.#options;
     if (address === undefined) return undefined;
     const service = shardService({ ...gates, repository: this.#repository, plans: this.#plans });
     const notReady = () => this.notReady();
-    this.#grpc = await listenGrpc({ service, address, certificate, notReady, clock });
+    this.#grpc = await listenGrpc({ ...gates, service, address, certificate, notReady });
     return this.#grpc;
   }
 

@@ -4,12 +4,15 @@ import { connect, constants } from 'node:http2';
 import { connect as connectTls } from 'node:tls';
 import { Client, credentials, type Metadata, type ServiceError, status } from '@grpc/grpc-js';
 import { systemClock } from '@meshkit/crds/clock';
+import { silentLog } from '@meshkit/crds/log';
 import { API_SERVER_SERVICE_ACCOUNT } from '@meshkit/crds/roles';
 import { type HealthCheckResponse, HealthClient } from '@meshkit/proto/health';
 import { FILES } from '@meshkit/proto/image';
 import { ServerReflectionRequest, ServerReflectionResponse } from '@meshkit/proto/reflection';
 import { ListRequest, ShardServiceService } from '@meshkit/proto/v1/shard_service';
+import { Registry } from 'prom-client';
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
+import { AccessRecorder } from '../src/access-record.ts';
 import { listenGrpc } from '../src/grpc-listener.ts';
 import { type Failure, failureOf, metadata, trusting } from './grpc-wire.ts';
 import { AUDIENCE, CA, Cast, eventually, type RunningServer, startServer } from './running-server.ts';
@@ -140,6 +143,31 @@ describe('the gRPC port', () => {
     expect(none).toMatchObject({ $case: 'errorResponse', value: { errorCode: status.NOT_FOUND } });
   });
 
+  it('records who asks for its health or its description, as any call', async () => {
+    running.lines.length = 0;
+    await check(SERVICE);
+    await check('no.such.Service');
+    await reflect('v1', { $case: 'listServices', value: '*' });
+    await reflect('v1alpha', { $case: 'listServices', value: '*' });
+    const watching = health.watch({ service: '' });
+    watching.on('error', () => undefined);
+    await once(watching, 'data');
+    watching.cancel();
+    await eventually(() => running.lines.length === 5 || undefined, 'five lines');
+    const call = { decision: 'none', transport: 'grpc', protocol: 'h2', durationMs: expect.any(Number) };
+    expect(running.lines).toEqual([
+      { ...call, op: 'health', status: 'OK' },
+      { ...call, op: 'health', status: 'NOT_FOUND' },
+      { ...call, op: 'reflection', status: 'OK' },
+      { ...call, op: 'reflection', status: 'OK' },
+      { ...call, op: 'healthWatch', status: 'CANCELLED' },
+    ]);
+    const metrics = await (await fetch(`${running.healthUrl}/metrics`)).text();
+    expect(metrics).toContain(
+      'meshkit_stream_duration_seconds_count{op="healthWatch",transport="grpc",status="CANCELLED"} 1',
+    );
+  });
+
   it('resets a stream whose reader has stopped reading, after its end', { timeout: 40_000 }, async () => {
     const observer = await startServer(await cast.process(API_SERVER_SERVICE_ACCOUNT));
     await eventually(() => observer.server.notReady() === undefined || undefined, 'ready');
@@ -203,6 +231,7 @@ describe('the gRPC port', () => {
       address: { host: '127.0.0.1', port: 0 },
       certificate: { cert: fixture('tls.crt'), key: fixture('tls.key') },
       notReady: () => undefined,
+      recorder: new AccessRecorder(silentLog, new Registry()),
       clock: systemClock,
     });
     const shown = async () => {

@@ -80,7 +80,8 @@ export class History {
 
 /**
  * The REST surface on a repository without Kubernetes; requests are injected, nothing listens. Tokens are user names:
- * `jane` may read and observe payments, `reader` only read it, `admin` everything, `down` makes reviews fail.
+ * `jane` may read and observe payments, `reader` only read it, `admin` everything, `down` makes reviews fail, `system:…`
+ * is refused.
  */
 export function setUp(
   options: {
@@ -150,6 +151,7 @@ export function setUp(
         if (!user) throw new ShardError('unauthenticated', 'no bearer token', { reason: 'tokenMissing' });
         if (user === 'forged')
           throw new ShardError('unauthenticated', 'unknown', { reason: 'tokenRejected' });
+        if (user.startsWith('system:')) throw new ShardError('identityRefused', 'no component', { user });
         return { user, groups: [], key: user };
       },
     },
