@@ -20,7 +20,7 @@ export interface Component {
   version?: string;
   /** Bad: what is wrong, in a few words, where it is not that the component does not work. */
   finding?: string;
-  /** Bad: how the program would end, were it about this alone. */
+  /** Bad or unknown: how the program would end, were it about this alone. */
   error?: ShardError;
 }
 
@@ -79,7 +79,7 @@ export async function probeOperator(
       };
     }
     const why = code === 'scopeMissing' ? `you may not read ${what}` : error.message;
-    return { name: 'operator', state: 'unknown', detail: why };
+    return { name: 'operator', state: 'unknown', detail: why, error };
   }
 }
 

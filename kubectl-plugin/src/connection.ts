@@ -4,7 +4,7 @@ import { GROUP } from '@meshkit/shards/records';
 import { ApiSource } from './api-source.ts';
 import { FallbackSource } from './fallback-source.ts';
 import type { ShardSource } from './shard-source.ts';
-import type { Kube, Surroundings } from './surroundings.ts';
+import { type Kube, type Surroundings, whyUnread } from './surroundings.ts';
 
 export const MODES = ['auto', 'api', 'direct'] as const;
 type Mode = (typeof MODES)[number];
@@ -179,8 +179,7 @@ async function readAuthority(path: string, around: Surroundings): Promise<string
   try {
     return await around.files.read(path);
   } catch (error) {
-    const why = error instanceof Error ? error.message : String(error);
-    throw usage(`--certificate-authority ${path}: ${why}`);
+    throw usage(`--certificate-authority ${path}: ${whyUnread(error)}`);
   }
 }
 

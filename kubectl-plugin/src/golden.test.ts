@@ -85,7 +85,13 @@ const SUBJECTS: readonly Subject[] = [
       'list --show-token --limit 1 --json',
     ],
   },
-  { verb: 'get', line: 'get orders.0001', scope: 'read', missing: 'get orders.9999' },
+  {
+    verb: 'get',
+    line: 'get orders.0001',
+    scope: 'read',
+    missing: 'get orders.9999',
+    more: ['get shardassignment.meshkit.omnirelay.io/orders.0001', 'get shard/orders.0001 -o name', 'get meshnode/node-17'],
+  },
   {
     verb: 'watch',
     line: 'watch',

@@ -130,6 +130,17 @@ describe('of the server', () => {
     expect(problems.map(({ title, next }) => ['bad', title, next])).toEqual(found);
   });
 
+  it('is not sought behind a Kubernetes that does not answer either', () => {
+    const error = new ShardError('unavailable', 'no route');
+    const { problems } = health({
+      components: [
+        { name: 'api', state: 'bad', detail: 'no route' },
+        { name: 'operator', state: 'unknown', detail: 'no route', error },
+      ],
+    });
+    expect(problems.map(({ next }) => next)).toEqual(['kubectl cluster-info']);
+  });
+
   it('says how far the journal is, and how long the oldest change has been waiting', () => {
     const late = { ...journal, state: 'behind', newest: '140', behindMs: 130_000 } as const;
     const { problems } = health({

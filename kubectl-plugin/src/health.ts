@@ -1,4 +1,5 @@
 import type { ServerStatus } from '@meshkit/client/backend';
+import { ERRORS } from '@meshkit/shards/errors';
 import type { NodeView, ShardView } from '@meshkit/shards/shard-view';
 import { age } from './age.ts';
 import type { Component } from './components.ts';
@@ -100,8 +101,12 @@ function componentProblems({ components, program }: Facts): Problem[] {
     kubernetes: 'Kubernetes does not answer',
     journal: 'the journal lags behind',
   };
+  // The operator's Lease is read from Kubernetes: without an answer, direct mode has none either.
+  const isKubernetesSilent = components.some(
+    ({ name, error }) => name === 'operator' && error && ERRORS[error.code].exit === ERRORS.unavailable.exit,
+  );
   const next = {
-    api: `${program} status --mode direct`,
+    api: isKubernetesSilent ? 'kubectl cluster-info' : `${program} status --mode direct`,
     operator: 'kubectl get pods -n meshkit-system',
     kubernetes: 'kubectl cluster-info',
     journal: 'kubectl get pods -n meshkit-system',

@@ -242,7 +242,7 @@ function filesOf({ files = {}, stdin = '' }: Scene): Surroundings['files'] {
   return {
     read: async (path) => {
       const text = all[path];
-      if (text === undefined) throw new Error('no such file');
+      if (text === undefined) throw Object.assign(new Error('ENOENT: open'), { code: 'ENOENT' });
       return text;
     },
     below: async (path) => {

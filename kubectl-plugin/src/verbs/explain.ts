@@ -1,5 +1,6 @@
 import type { ShardExplanation } from '@meshkit/shards/explain';
 import { GROUP } from '@meshkit/shards/records';
+import { bareName } from '../columns.ts';
 import { connected, limitsOf } from '../connected.ts';
 import { explanationText } from '../explanation-text.ts';
 import { type Look, printAnswer } from '../print.ts';
@@ -7,7 +8,7 @@ import type { Work } from '../verb.ts';
 
 export const explain: Work<object> = ({ flags, format, around }, name) =>
   connected(flags, around, async (source, fallback) => {
-    const model = await source.explain(flags.namespace ?? fallback, name as string, limitsOf(flags, around));
+    const model = await source.explain(flags.namespace ?? fallback, bareName(name), limitsOf(flags, around));
     const now = around.clock.now();
     const print = {
       format,

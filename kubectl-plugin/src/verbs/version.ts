@@ -27,7 +27,7 @@ export const version: Work<{ client?: boolean }> = async ({ flags, format, aroun
     components: components?.map(({ error: _, ...component }) => component),
   };
   await printAnswer(model, { format, text: versionsText }, flags, around.stdout);
-  const failed = components?.find(({ error }) => error !== undefined);
+  const failed = components?.find(({ state, error }) => state === 'bad' && error);
   return failed?.error ? ERRORS[failed.error.code].exit : 0;
 };
 
