@@ -175,7 +175,7 @@ export function unreachable(url: string, error: unknown): ShardError {
   if (error instanceof ShardError) return error;
   const { code = '', message = String(error) } = (error ?? {}) as NodeJS.ErrnoException;
   const hint = DISTRUST.test(code)
-    ? 'is this the certificate authority that signed its certificate?'
+    ? 'name the authority that signed its certificate (CLI: --certificate-authority FILE; client: ca)'
     : HINTS[code];
   // What Node adds for those who start it themselves.
   const what = message.replace(/; if the root CA is installed locally.*$/, '') || code;

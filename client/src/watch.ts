@@ -9,6 +9,8 @@ import type { WatchCall, WatchMessage } from './watch-message.ts';
 import type { Alive, WatchStreamRequest, WatchTransport } from './watch-transport.ts';
 
 export interface WatchOptions extends WatchCall {
+  /** Milliseconds until a stream must have begun, by `sse` (default 10,000); by `grpc`, `silenceMs` has to do. */
+  timeoutMs?: number;
   /** The server says something every 15 s at least; one that is silent for longer (default 35 s) counts as gone. */
   silenceMs?: number;
   /** Told whenever the stream is lost or refused and will be tried again: for logs and metrics. */
@@ -87,7 +89,7 @@ class Watch {
   /** One stream, from its opening to its end; always throws why it ended. */
   async *stream(): AsyncGenerator<WatchEvent, void> {
     const { clock, open, token } = this.#means;
-    const { allowCoalescing, signal, silenceMs = SILENCE_MS } = this.#options;
+    const { allowCoalescing, signal, timeoutMs, silenceMs = SILENCE_MS } = this.#options;
     const bearer = await this.#readToken();
     this.#bearer = bearer;
     const guard = new StreamGuard({
@@ -99,7 +101,14 @@ class Watch {
     const resumeToken = this.#resumeToken;
     const from = this.#refused ? 'beginning' : this.#options.from;
     const start = resumeToken === undefined ? { from } : { resumeToken };
-    const call = { ...start, ...this.#whenExpired(), filter: this.#filter, allowCoalescing, bearer };
+    const call = {
+      ...start,
+      ...this.#whenExpired(),
+      filter: this.#filter,
+      allowCoalescing,
+      timeoutMs,
+      bearer,
+    };
     const messages = open({ ...call, signal: guard.signal })[Symbol.asyncIterator]();
     try {
       for (;;) {

@@ -100,6 +100,13 @@ describe('watch', () => {
     network.close();
   });
 
+  it('waits as long as it is told for a stream to begin', async () => {
+    const answers = [() => undefined, ({ stream }: Request) => void new Script(stream).list(10)];
+    server.answer = (request) => answers.shift()?.(request);
+    expect(await watched(1, { timeoutMs: 100 })).toEqual(['SYNCED']);
+    expect(lost).toEqual(['timeout']);
+  });
+
   it('takes heartbeats for what they are', async () => {
     play((script) => {
       script.list(10);

@@ -22,8 +22,11 @@ interface PolicyRule {
 export interface AccessObject extends KubeObject {
   rules?: PolicyRule[];
   roleRef?: { apiGroup: string; kind: string; name: string };
-  subjects?: { kind: string; name: string; namespace: string }[];
+  subjects?: { apiGroup?: string; kind: string; name: string; namespace?: string }[];
 }
+
+/** Of the operator, unless it was given another one. */
+const LEADER_LEASE = 'meshkit-operator';
 
 const RBAC = 'rbac.authorization.k8s.io';
 const LABELS = { 'app.kubernetes.io/part-of': 'meshkit-shards' };
@@ -55,6 +58,15 @@ function clusterRole(
   };
 }
 
+function role(name: string, rules: PolicyRule[]): AccessObject {
+  return {
+    apiVersion: `${RBAC}/v1`,
+    kind: 'Role',
+    metadata: { name, namespace: SYSTEM_NAMESPACE, labels: LABELS },
+    rules,
+  };
+}
+
 function serviceAccount(name: string): AccessObject {
   return {
     apiVersion: 'v1',
@@ -63,14 +75,19 @@ function serviceAccount(name: string): AccessObject {
   };
 }
 
-function binding(kind: 'Role' | 'ClusterRole', role: string, account: string): AccessObject {
+/** To a service account, or to everybody who is logged in. */
+function binding(kind: 'Role' | 'ClusterRole', role: string, account?: string): AccessObject {
   const namespace = kind === 'Role' ? { namespace: SYSTEM_NAMESPACE } : {};
   return {
     apiVersion: `${RBAC}/v1`,
     kind: `${kind}Binding`,
     metadata: { name: role, ...namespace, labels: LABELS },
     roleRef: { apiGroup: RBAC, kind, name: role },
-    subjects: [{ kind: 'ServiceAccount', name: account, namespace: SYSTEM_NAMESPACE }],
+    subjects: [
+      account === undefined
+        ? { apiGroup: RBAC, kind: 'Group', name: 'system:authenticated' }
+        : { kind: 'ServiceAccount', name: account, namespace: SYSTEM_NAMESPACE },
+    ],
   };
 }
 
@@ -123,13 +140,14 @@ const operator: AccessObject[] = [
     { apiGroups: ['events.k8s.io'], resources: ['events'], verbs: ['create', 'patch', 'update'] },
   ]),
   binding('ClusterRole', OPERATOR_SERVICE_ACCOUNT, OPERATOR_SERVICE_ACCOUNT),
-  {
-    apiVersion: `${RBAC}/v1`,
-    kind: 'Role',
-    metadata: { name: 'meshkit-operator-leader', namespace: SYSTEM_NAMESPACE, labels: LABELS },
-    rules: [leases([...LOOK, 'create', 'update', 'patch'])],
-  },
+  role('meshkit-operator-leader', [leases([...LOOK, 'create', 'update', 'patch'])]),
   binding('Role', 'meshkit-operator-leader', OPERATOR_SERVICE_ACCOUNT),
+];
+
+/** So that `status` tells whoever it is asked by whether an operator works. */
+const operatorHealth: AccessObject[] = [
+  role('meshkit-operator-health', [{ ...leases(['get']), resourceNames: [LEADER_LEASE] }]),
+  binding('Role', 'meshkit-operator-health'),
 ];
 
 const apiServer: AccessObject[] = [
@@ -149,5 +167,6 @@ export const ACCESS: readonly AccessObject[] = [
   ...people,
   nodeAgent,
   ...operator,
+  ...operatorHealth,
   ...apiServer,
 ];

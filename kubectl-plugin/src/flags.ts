@@ -57,7 +57,10 @@ function selectionOptions(): Option[] {
     ),
     new Option('--search <text>', 'only shards whose id contains this text'),
     new Option('-w, --watch', 'then go on and print what changes'),
-    new Option('--page-size <n>', 'records per request, at most 1000').argParser(count).default(1_000),
+    new Option('--page-size <n>', 'records per request, at most 1000')
+      .argParser(count)
+      .default(1_000)
+      .conflicts('watch'),
     new Option('--limit <n>', 'stop after this many').argParser(count),
   ];
 }
@@ -95,8 +98,10 @@ function connectionOptions(): Option[] {
     new Option('--user <name>', 'as for kubectl'),
     new Option('--as <user>', 'act as this user (direct mode only)'),
     new Option('--as-group <group>', 'act as this group too, with --as; repeat it').argParser(several),
-    new Option('--request-timeout <duration>', 'for each request').argParser(duration).default(10_000, '10s'),
-    new Option('-v, --verbose', 'say on stderr what is being done'),
+    new Option('--request-timeout <duration>', 'for each request; of a watch, until its answer begins')
+      .argParser(duration)
+      .default(10_000, '10s'),
+    new Option('-v, --verbose', 'say on stderr who is asked, and each time that a watch is cut off'),
   ];
 }
 

@@ -15,7 +15,10 @@ export const VERBS: readonly Verb<never>[] = [
     summary: 'list shards with their owners',
     heeds: [...WHERE, 'filters', 'pages', 'limit', 'watch'],
     options: () => [
-      new Option('--show-token', 'also say the resume token: for `watch --resume-token` and `diff --from`'),
+      new Option(
+        '--show-token',
+        'also say the resume token: for `watch --resume-token` and `diff --from` (`-w -o json` has one in each event)',
+      ).conflicts('watch'),
     ],
     examples: [
       ['list --status draining', 'what is moving'],

@@ -1,6 +1,7 @@
 import type { ServerStatus } from '@meshkit/client/backend';
 import type { ShardClientOptions } from '@meshkit/client/shard-client';
 import type { WatchEvent } from '@meshkit/client/shard-tracker';
+import { statusError } from '@meshkit/crds/kube-error';
 import type { Lease } from '@meshkit/crds/resource';
 import { type LogItem, type NetItem, summaryOf } from '@meshkit/shards/diff';
 import { ERRORS, ShardError } from '@meshkit/shards/errors';
@@ -144,6 +145,13 @@ export const STATUS: ServerStatus = {
   },
 };
 
+const CANNOT = `shardassignments.${GROUP} is forbidden: User "jane" cannot list resource "shardassignments" in API group "${GROUP}" in the namespace "payments"`;
+/** What kube-apiserver says to who may not list. */
+export const FORBIDDEN = statusError(
+  { what: `list shardassignments.${GROUP} in namespace payments`, server: 'https://k8s' },
+  { status: 403, body: { reason: 'Forbidden', message: CANNOT } },
+);
+
 /** What the program meets; the data set above unless it says otherwise. */
 export interface Scene {
   sets?: readonly ShardSet[];
@@ -215,7 +223,7 @@ export async function play(line: string | readonly string[], scene: Scene = {}):
     connectKube: async ({ token, as }) => {
       if (scene.noKubeconfig) throw new ShardError('invalidArgument', 'no kubeconfig');
       calls.push(`kube token=${token} as=${as}`);
-      return kubeOf(scene, calls);
+      return kubeOf(scene, calls, stop.signal);
     },
     loadContext: async () => (scene.noKubeconfig ? undefined : contextOf(scene)),
   };
@@ -242,7 +250,7 @@ function filesOf({ files = {}, stdin = '' }: Scene): Surroundings['files'] {
   return {
     read: async (path) => {
       const text = all[path];
-      if (text === undefined) throw new Error('no such file');
+      if (text === undefined) throw Object.assign(new Error('ENOENT: open'), { code: 'ENOENT' });
       return text;
     },
     below: async (path) => {
@@ -333,6 +341,7 @@ function apiOf(scene: Scene, options: ShardClientOptions, calls: string[], signa
       return { namespace, name, floor, items: items.slice(1) };
     },
     async about() {
+      signal.throwIfAborted();
       if (scene.api) throw scene.api;
       return { api: 'v1', version: '0.1.0' };
     },
@@ -421,17 +430,21 @@ function stateOf({ shards = SHARDS, nodes = NODES, sets = SETS }: Scene, namespa
   };
 }
 
-function kubeOf(scene: Scene, calls: string[]): Kube {
+function kubeOf(scene: Scene, calls: string[], aborted: AbortSignal): Kube {
   const { shards = SHARDS, nodes = NODES, sets = SETS, lacks = [], lease = LEASE } = scene;
   const objectsOf = (plural: string): readonly KubeObject[] =>
     plural === 'shardassignments' ? shards : plural === 'meshnodes' ? nodes : sets;
+  const answer = () => {
+    aborted.throwIfAborted();
+    if (scene.kube) throw scene.kube;
+  };
   const here = (objects: readonly KubeObject[], namespace: string | undefined) =>
     objects.filter(({ metadata }) => namespace === undefined || metadata.namespace === namespace);
   return {
     server: 'https://k8s.example:6443',
     namespace: 'payments',
     get: async ({ plural }: { plural: string }, key: { namespace: string; name: string }) => {
-      if (scene.kube) throw scene.kube;
+      answer();
       if (plural === 'leases' && lease) return lease;
       const found = objectsOf(plural).find(
         ({ metadata }) => metadata.namespace === key.namespace && metadata.name === key.name,
@@ -440,11 +453,11 @@ function kubeOf(scene: Scene, calls: string[]): Kube {
       throw new ShardError('notFound', 'no such object', { reason: 'NotFound', status: 404 });
     },
     listAll: async ({ plural }: { plural: string }, { namespace }: { namespace?: string } = {}) => {
-      if (scene.kube) throw scene.kube;
+      answer();
       return { items: here(objectsOf(plural), namespace), resourceVersion: '1' };
     },
     list: async ({ plural }: { plural: string }, { namespace }: { namespace?: string } = {}) => {
-      if (scene.kube) throw scene.kube;
+      answer();
       return { items: here(objectsOf(plural), namespace), resourceVersion: '1' };
     },
     // biome-ignore lint/correctness/useYield: nothing ever happens there.
@@ -456,7 +469,7 @@ function kubeOf(scene: Scene, calls: string[]): Kube {
       path: string,
       { body, query, contentType }: { body?: unknown; query?: object; contentType?: string } = {},
     ) => {
-      if (scene.kube) throw scene.kube;
+      answer();
       if (path === '/version') return { gitVersion: 'v1.37.2' };
       if (path.endsWith('/selfsubjectreviews')) {
         return { status: { userInfo: { username: 'jane', groups: ['team', 'system:authenticated'] } } };
