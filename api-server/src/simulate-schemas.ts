@@ -168,7 +168,9 @@ const churn = {
   pending: count.describe('Of `moves`, those that the operator would make without any change as well.'),
   lowerBound: count
     .optional()
-    .describe('The fewest moves that any planner could make; absent where that has no closed form.'),
+    .describe(
+      'The fewest moves that any planner could make; absent where that has no closed form, or pins and paused shards rule a fair share out.',
+    ),
   fraction: z.number().min(0).describe('(moves - placements) / shards.'),
   shards: count,
 };

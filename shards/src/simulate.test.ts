@@ -199,6 +199,14 @@ describe('a change that is only thought of', () => {
     expect(set.balance.after.nodes.map(({ load }) => load)).toEqual([10, 10, 10, 10]);
   });
 
+  it('no lower bound where pins rule a fair share out', () => {
+    const from = settled(40, NODES);
+    const shards = from.shards.map(({ spec }) =>
+      assignment(spec.shardId, { owner: 'a' }, { owner: { pinned: 'a' } }),
+    );
+    expect(one({}, { ...from, shards }).churn).toMatchObject({ moves: 0, lowerBound: undefined });
+  });
+
   it('what the operator would do anyway is told apart', () => {
     const from = settled(40, NODES);
     const more = { ...from, nodes: [...from.nodes, node('e')] };

@@ -126,7 +126,7 @@ export interface SimulatedChurn {
   placements: number;
   /** Of `moves`, those that the operator would make without any change as well. */
   pending: number;
-  /** The fewest moves that any planner could make; absent where that has no closed form: see `lowerBound`. */
+  /** The fewest moves that any planner could make; absent where that has no closed form, or pins and paused shards rule a fair share out: see `lowerBound`. */
   lowerBound?: number;
   /** (moves - placements) / shards; 0 when there is no shard. */
   fraction: number;

@@ -157,7 +157,7 @@ export interface SimulatedChurn {
   placements: number;
   /** Of `moves`, those that the operator would make without any change as well. */
   pending: number;
-  /** The fewest moves that any planner could make; not set where that has no closed form. */
+  /** The fewest moves that any planner could make; not set where that has no closed form, or pins and paused shards rule a fair share out. */
   lowerBound?:
     | number
     | undefined;
