@@ -48,7 +48,10 @@ export function simulateOptions(): Option[] {
       'of the sets: locality, loadBound, freeze, maxConcurrentMoves, handoff or drainTimeout; repeat it or use commas',
     ).argParser(pairs),
     ...manifestOptions('also apply these manifests'),
-    new Option('--max-moves <n>', 'exit with 1 when more shards than this leave their node').argParser(limit),
+    new Option(
+      '--max-moves <n>',
+      'exit with 1 when more shards than this leave their node, for another one or because they are retired or disabled',
+    ).argParser(limit),
     new Option(
       '--max-churn <percent>',
       'exit with 1 when a larger share than this does, such as 5%',

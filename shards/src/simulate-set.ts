@@ -72,7 +72,7 @@ export function simulateSet(simulation: SetSimulation): SimulatedSet | { skipped
       placements,
       pending: moves.filter(({ shard }) => pending.has(shard)).length,
       lowerBound: boundOf(outlook),
-      fraction: fractionOf(moves.length - placements, shards),
+      fraction: fractionOf({ moves: moves.length, placements, shards }, retired.length),
       shards,
     },
     totals: {

@@ -161,7 +161,7 @@ export interface SimulatedChurn {
   lowerBound?:
     | number
     | undefined;
-  /** (moves - placements) / shards. */
+  /** Shards that leave their node, for another one or because they are retired: (moves - placements + retired) / (shards + retired). */
   fraction: number;
   shards: number;
 }
@@ -175,7 +175,7 @@ export interface SimulatedSet {
   /** In the order in which they are made. */
   moves: SimulatedMove[];
   unplaceable: SimulatedUnplaceable[];
-  /** Ids that leave the set or are disabled: drained, then owned by nobody. */
+  /** Ids with an owner that leave the set or are disabled: drained, then owned by nobody. */
   retired: string[];
   churn?:
     | SimulatedChurn
