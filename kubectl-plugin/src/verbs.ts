@@ -93,6 +93,7 @@ export const VERBS: readonly Verb<never>[] = [
     examples: [
       ['simulate --drain node-7', 'before maintenance'],
       ['simulate --add node-8:2:eu-central:eu-central-1a --labels app=orders-worker', 'before growing'],
+      ['simulate --remove node-7 --add node-7:4', 'another machine for a node'],
       ['simulate -f deploy/ --max-churn 5% --max-unplaceable 0', 'a check of a pull request'],
     ],
     load: async () => (await import('./verbs/simulate.ts')).simulate,
