@@ -62,7 +62,7 @@ function setText(set: SimulatedSet, look: Look): string {
   const more = totals.moves - moves.length;
   const tables = [
     tableText(moves, moveColumns, look) + (more > 0 ? `… and ${more} more: -o wide, or -o json\n` : ''),
-    unplaceableText(set.unplaceable, look),
+    unplaceableText(set, look),
     tableText(balanceRows(set.balance), balanceColumns, look),
     look.wide ? tableText(zoneRows(set.balance), zoneColumns, look) : '',
     look.wide ? tableText(phases, phaseColumns, look) : '',
@@ -96,21 +96,23 @@ const moveColumns: Column<SimulatedMove>[] = [
   { header: 'REASON', cell: ({ reason }) => reason },
 ];
 
-/** Shards that the same thing stands in the way of are one paragraph. */
-function unplaceableText(unplaceable: readonly SimulatedUnplaceable[], look: Look): string {
+/** Shards that the same thing stands in the way of are one paragraph; of a list that is cut short, it has not all. */
+function unplaceableText({ unplaceable, totals }: SimulatedSet, look: Look): string {
+  const missing = totals.unplaceable - unplaceable.length;
+  const least = missing > 0 ? 'at least ' : '';
   const groups = Map.groupBy(unplaceable, ({ constraint, knob }) => `${constraint}\0${knob}`);
-  return [...groups.values()]
-    .map((shards) => {
-      const { constraint, knob } = shards[0] as SimulatedUnplaceable;
-      const names = shards.map(({ shard, owner }) =>
-        owner === undefined ? shard : `${shard} (kept by ${owner})`,
-      );
-      const shown = look.wide ? names : names.slice(0, SHOWN);
-      const rest = names.length > shown.length ? ` and ${names.length - shown.length} more` : '';
-      const head = styled('red', `${counted(names.length, 'shard')} without a place`, look);
-      return `${head}: ${shown.join(', ')}${rest}\n  ${constraint}\n  what would help: ${knob}\n`;
-    })
-    .join('');
+  const paragraphs = [...groups.values()].map((shards) => {
+    const { constraint, knob } = shards[0] as SimulatedUnplaceable;
+    const names = shards.map(({ shard, owner }) =>
+      owner === undefined ? shard : `${shard} (kept by ${owner})`,
+    );
+    const shown = look.wide ? names : names.slice(0, SHOWN);
+    const rest = names.length > shown.length ? ` and ${names.length - shown.length} more` : '';
+    const head = styled('red', `${least}${counted(names.length, 'shard')} without a place`, look);
+    return `${head}: ${shown.join(', ')}${rest}\n  ${constraint}\n  what would help: ${knob}\n`;
+  });
+  if (missing > 0) paragraphs.push(`… and ${missing} more without a place: -o wide, or -o json\n`);
+  return paragraphs.join('');
 }
 
 interface BalanceRow {
