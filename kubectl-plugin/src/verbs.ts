@@ -66,7 +66,9 @@ export const VERBS: readonly Verb<never>[] = [
   {
     words: 'diff',
     summary: 'say what has changed since a time or token, or what manifests would change',
+    more: 'With -f every object of the manifests is compared: flags that choose shards are for --from.',
     heeds: [...WHERE, 'filters', 'pages', 'limit'],
+    heedsWithFiles: WHERE,
     options: () => [
       new Option(
         '--from <moment>',
