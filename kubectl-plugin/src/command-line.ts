@@ -42,7 +42,7 @@ function flagsComeLast(text: string, write: (text: string) => void): void {
 }
 
 function addVerb(shards: Command, verb: Verb, around: Surroundings, { begin, done }: Outlet): void {
-  const { words, alias, summary, more, heeds, formats, examples, load } = verb;
+  const { words, alias, summary, more, examples, load } = verb;
   const [name = '', sub] = words.split(' ');
   const parent = sub === undefined ? shards : groupOf(shards, name);
   const command = parent
@@ -58,7 +58,7 @@ function addVerb(shards: Command, verb: Verb, around: Surroundings, { begin, don
     option.helpGroup(`Of ${words}:`);
     command.addOption(option);
   }
-  withFlags(command, heeds, formats);
+  withFlags(command, verb);
   const program = programName(command);
   const lines = examples.map(([line, purpose]) => `  ${program} ${line}\n      ${purpose}`);
   command.addHelpText('after', `\nExamples:\n${lines.join('\n')}`);

@@ -4,7 +4,7 @@ import type { Transition } from '@meshkit/shards/records';
 import { age } from './age.ts';
 import { NONE } from './columns.ts';
 import { durationText } from './duration.ts';
-import { fieldsText, type Look, tableText } from './print.ts';
+import { counted, fieldsText, type Look, tableText } from './print.ts';
 import type { Column, Style } from './table.ts';
 
 /** So many nodes and transitions are shown; -o wide shows all that the answer has. */
@@ -20,7 +20,7 @@ export function explanationText(
   const shown = look.wide ? nodes : nodes.slice(0, SHOWN);
   const more = nodesTotal - shown.length;
   const notes = [
-    ...(more > 0 ? [`… and ${more} more nodes: -o wide, or -o json`] : []),
+    ...(more > 0 ? [`… and ${counted(more, 'more node')}: -o wide, or -o json`] : []),
     ...(nodesElsewhere > 0 ? [`${nodesElsewhere} nodes of the pool do not serve this namespace`] : []),
   ];
   const recent = look.wide ? transitions : transitions.slice(0, SHOWN);

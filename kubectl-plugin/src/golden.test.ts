@@ -5,7 +5,17 @@ import type { Scope } from '@meshkit/shards/scope';
 import { scopeMissing } from '@meshkit/shards/scope';
 import { served } from '@meshkit/shards/shard-view';
 import { describe, expect, it } from 'vitest';
-import { API, FORBIDDEN, play, type Scene, SETS, SHARDS, STATUS, transcript } from '../test/scene.ts';
+import {
+  API,
+  AT_REST,
+  FORBIDDEN,
+  play,
+  type Scene,
+  SETS,
+  SHARDS,
+  STATUS,
+  transcript,
+} from '../test/scene.ts';
 
 /** Every verb, in every form, as a user sees it: one file a verb, with all its outputs and all its failures. */
 
@@ -60,8 +70,8 @@ interface Subject {
   line: string;
   scope?: Scope;
   scene?: Scene;
-  /** Further lines, each as a pipe gets it. */
-  more?: readonly string[];
+  /** Further lines, each as a pipe gets it; perhaps of another scene. */
+  more?: readonly (string | readonly [line: string, scene: Scene])[];
   nameless?: boolean;
   /** Of one shard: one that is not there. */
   missing?: string;
@@ -70,6 +80,16 @@ interface Subject {
 const MANIFESTS: Scene = {
   files: { 'deploy/orders.yaml': MANIFEST, 'deploy/notes.txt': 'nothing' },
   raw: (_method, _path, body) => body,
+};
+
+/** Its first shard is handed over to node-2 by a node that lives. */
+const HANDING_OVER: Scene = {
+  ...AT_REST,
+  shards: AT_REST.shards.map((shard, at) => {
+    if (at > 0) return shard;
+    const move = { to: 'node-2', startedAt: '2026-11-23T11:59:50Z', deadline: '2026-11-23T12:00:20Z' };
+    return { ...shard, status: { ...shard.status!, phase: 'Draining', move } };
+  }),
 };
 
 const SUBJECTS: readonly Subject[] = [
@@ -148,6 +168,11 @@ const SUBJECTS: readonly Subject[] = [
       'diff -f deploy -o wide --exit-code',
       'diff -f deploy --json',
       'diff -f deploy -o name',
+      'diff -f deploy -A',
+      'diff -f deploy --status bogus',
+      'diff -f deploy --limit 1',
+      'diff --from 10m -R',
+      'diff --from 10m --limit 1',
       'diff',
       'diff --from 10m -f deploy',
       'diff --from 10m --mode direct',
@@ -184,6 +209,16 @@ const SUBJECTS: readonly Subject[] = [
       'simulate --labels a=b',
       'simulate -A --set orders',
       'simulate -f nowhere.yaml',
+      'simulate --validate none',
+      'simulate --strategy Static',
+      ['simulate --drain node-1 -o wide', AT_REST],
+      ['simulate --drain node-1 --max-moves 4 --max-churn 9% --max-unplaceable 0', AT_REST],
+      ['simulate --cordon node-1 -o wide', AT_REST],
+      ['simulate --add node-13:12 --labels app=orders', AT_REST],
+      ['simulate --remove node-1 --add node-1:4', AT_REST],
+      ['simulate', { ...AT_REST, nodes: [] }],
+      // From 48 shards to 8: no move at all, and 40 lose their owner.
+      ['simulate -f deploy --max-moves 0 --max-churn 0% --max-unplaceable 0', AT_REST],
     ],
   },
   {
@@ -191,7 +226,14 @@ const SUBJECTS: readonly Subject[] = [
     line: 'explain orders.0001',
     scope: 'read',
     missing: 'explain orders.9999',
-    more: ['explain orders.0002', 'explain orders.0003', 'explain orders.0004'],
+    more: [
+      'explain orders.0002',
+      'explain orders.0003',
+      'explain orders.0004',
+      ['explain orders.0002', { lacks: ['observe'] }],
+      ['explain orders.0000', HANDING_OVER],
+      ['explain orders.0001', AT_REST],
+    ],
   },
   { verb: 'nodes', line: 'nodes', scope: 'read', more: ['nodes -A --limit 1'] },
   {
@@ -330,7 +372,10 @@ describe.each(SUBJECTS)('$verb', (subject) => {
         }
       }
     }
-    for (const text of more) await show(text, {}, 'to a pipe');
+    for (const line of more) {
+      const [text, look] = typeof line === 'string' ? [line, {}] : line;
+      await show(text, look, 'to a pipe');
+    }
     await expect(texts.join('\n')).toMatchFileSnapshot(`__golden__/verbs/${verb}.txt`);
   });
 
