@@ -1,3 +1,4 @@
+import { isChangedByGuarded } from '@meshkit/crds/changed-by';
 import { Informer, objectKey } from '@meshkit/crds/informer';
 import type { KubeClient } from '@meshkit/crds/kube-client';
 import type { Log } from '@meshkit/crds/log';
@@ -7,7 +8,8 @@ import { poolNamespace } from '@meshkit/shards/candidates';
 import type { Clock } from '@meshkit/shards/clock';
 import { isReleased } from '@meshkit/shards/epoch';
 import { ShardError } from '@meshkit/shards/errors';
-import type { MeshNode, ShardAssignment, ShardSet } from '@meshkit/shards/records';
+import type { KubeObject, MeshNode, ShardAssignment, ShardSet } from '@meshkit/shards/records';
+import { unstamped } from '@meshkit/shards/transition';
 import { EventRecorder } from './event-recorder.ts';
 import { type HealthServer, startHealthServer } from './health-server.ts';
 import { JournalController } from './journal-controller.ts';
@@ -81,6 +83,9 @@ export class Manager {
   #term: Term | undefined;
   #journal: JournalController | undefined;
   #highestEpoch = 0;
+  /** A policy guards the stamp of who changed a spec; not believed until kube-apiserver has said so. */
+  #guarded = false;
+  readonly #believed = <T extends KubeObject>(object: T): T => (this.#guarded ? object : unstamped(object));
   /** The caches may hold what a restore of etcd took back; by the monotonic clock, no longer than this. */
   #staleUntil = Number.NEGATIVE_INFINITY;
   #refreshing: Promise<unknown> = Promise.resolve();
@@ -182,6 +187,7 @@ export class Manager {
       this.#liveness.run(caches.signal),
       this.#events.run(caches.signal),
       this.#witness?.run(caches.signal),
+      this.#askForGuard(caches.signal),
     ]).catch((error: unknown) => {
       stop.abort(error);
       throw error;
@@ -262,6 +268,7 @@ export class Manager {
       shards: () => this.#shards.list(),
       position: () => this.#shards.state.resourceVersion,
       highestEpoch: () => this.#highestEpoch,
+      believed: this.#believed,
       onRenewed: () => this.#refresh(),
       metrics: this.#metrics.journal,
     });
@@ -308,6 +315,7 @@ export class Manager {
       readiness,
       remembered: (key) => this.#journal?.remembered(key),
       epochFloor: () => this.#journal?.epochFloor ?? 0,
+      believed: this.#believed,
       leads: () => this.#leads(),
       events: this.#events,
       metrics,
@@ -375,6 +383,11 @@ export class Manager {
         this.#leader.observe(event.object);
       }
     }
+  }
+
+  /** Once, at start: whoever installs the policy later restarts the operator. */
+  async #askForGuard(signal: AbortSignal): Promise<void> {
+    this.#guarded = await isChangedByGuarded({ ...this.#options, signal });
   }
 
   async #readLease(
