@@ -1,4 +1,5 @@
 import { Backoff } from '@meshkit/crds/backoff';
+import { isChangedByGuarded } from '@meshkit/crds/changed-by';
 import { Informer, type InformerOptions } from '@meshkit/crds/informer';
 import type { KubeClient } from '@meshkit/crds/kube-client';
 import type { Log } from '@meshkit/crds/log';
@@ -27,6 +28,7 @@ import type {
 } from '@meshkit/shards/repository';
 import { sealResumeToken } from '@meshkit/shards/resume-token';
 import type { MeshState } from '@meshkit/shards/simulate';
+import { unstamped } from '@meshkit/shards/transition';
 import type { Watch, WatchCaller, WatchRequest, WatchSink } from '@meshkit/shards/watch';
 import type { Registry } from 'prom-client';
 import { HistoryReader } from './history-reader.ts';
@@ -100,6 +102,8 @@ export class KubernetesRepository implements ShardRepository {
   /** Uid of the namespace kube-system. */
   #cluster = '';
   #connection: Omit<Following, 'synced'> = { connected: false };
+  /** A policy guards the stamp of who changed a spec; not believed until kube-apiserver has said so. */
+  #guarded = false;
 
   constructor(options: KubernetesRepositoryOptions) {
     this.#options = options;
@@ -133,6 +137,7 @@ export class KubernetesRepository implements ShardRepository {
       this.#nodes.run(signal),
       this.#sets.run(signal),
       this.#options.journal?.follow((head) => this.#followJournal(head), signal),
+      this.#askForGuard(signal),
     ]);
     const ended = () => hub.abort();
     await Promise.all([following.finally(ended), this.#hub.run(hub.signal)]);
@@ -300,7 +305,8 @@ export class KubernetesRepository implements ShardRepository {
     const onState = ({ connected, error }: { connected: boolean; error?: Error }) => {
       this.#connection = { connected, lastError: error?.message };
     };
-    const events = reflect({ ...this.#options, resource: SHARD_ASSIGNMENTS, signal, onState });
+    const transform = (shard: ShardAssignment) => (this.#guarded ? shard : unstamped(shard));
+    const events = reflect({ ...this.#options, resource: SHARD_ASSIGNMENTS, signal, onState, transform });
     for await (const event of events) {
       if (signal.aborted) break;
       // A list may be of another cluster than the one before, behind the same address.
@@ -345,6 +351,10 @@ export class KubernetesRepository implements ShardRepository {
     this.#restarts = this.#timeline.restarts;
     if (this.#nonceAtStart !== this.#journal.nonce) this.#timeline.joinLineage();
     this.#nonceAtStart = this.#journal.nonce;
+  }
+
+  async #askForGuard(signal: AbortSignal): Promise<void> {
+    this.#guarded = await isChangedByGuarded({ ...this.#options, signal });
   }
 
   /** What tells this cluster from every other one. Tries until it is known; undefined when aborted. */

@@ -49,6 +49,8 @@ export interface ReflectorOptions<T extends KubeObject> {
   since?: string;
   /** Called on every connect and on every failure. */
   onState?: (state: ReflectorState) => void;
+  /** What is handed on in place of each object. */
+  transform?: (object: T) => T;
   /** Called just before a list is asked for: what was written before now will be in it. */
   onList?: () => void;
   /** Given the server's newest version: whether the consumer knows of something that only a list can settle. */
@@ -68,7 +70,7 @@ export interface ReflectorOptions<T extends KubeObject> {
 export async function* reflect<T extends KubeObject>(
   o: ReflectorOptions<T>,
 ): AsyncGenerator<ReflectorEvent<T>, void> {
-  const { client, resource, namespace, labelSelector, fieldSelector, clock, signal, timeoutMs } = o;
+  const { client, resource, namespace, labelSelector, fieldSelector, clock, signal, timeoutMs, transform } = o;
   const selection = { namespace, labelSelector, fieldSelector };
   const log = { resource: resource.plural, namespace };
   const backoff = new Backoff({ baseMs: FIRST_WAIT_MS, capMs: LONGEST_WAIT_MS, random: o.random });
@@ -93,7 +95,8 @@ export async function* reflect<T extends KubeObject>(
         const list = await listAll(client, resource, { ...selection, ...patience });
         if (signal.aborted) return;
         version = list.resourceVersion;
-        yield { type: 'REPLACED', items: list.items, resourceVersion: version };
+        const items = transform ? list.items.map(transform) : list.items;
+        yield { type: 'REPLACED', items, resourceVersion: version };
       } else {
         // A watch from a version that the server has yet to reach is accepted, and stays silent (Kubernetes 1.37). So
         // before each further watch a quorum read tells whether etcd was restored to an older state.
@@ -125,6 +128,7 @@ export async function* reflect<T extends KubeObject>(
         events += 1;
         refusals = 0;
         worked();
+        if (transform && event.type !== 'BOOKMARK') event.object = transform(event.object);
         yield event;
       }
       if (events === 0 && !lasted())

@@ -1,7 +1,7 @@
 import type { KubeObject } from '@meshkit/shards/records';
 import { GROUP } from '@meshkit/shards/records';
 import { SHARD_JOURNAL_HEADS, SHARD_JOURNAL_SEGMENTS } from './journal-objects.ts';
-import { LEASES, MESH_NODES, SHARD_ASSIGNMENTS, SHARD_SETS } from './resource.ts';
+import { CHANGED_BY_BINDINGS, LEASES, MESH_NODES, SHARD_ASSIGNMENTS, SHARD_SETS } from './resource.ts';
 
 /** Where the operator and the API server run. */
 export const SYSTEM_NAMESPACE = 'meshkit-system';
@@ -9,6 +9,8 @@ export const OPERATOR_SERVICE_ACCOUNT = 'meshkit-operator';
 export const API_SERVER_SERVICE_ACCOUNT = 'meshkit-api-server';
 /** The only identity that may write `status`; the admission policy names it. */
 export const OPERATOR_USER = `system:serviceaccount:${SYSTEM_NAMESPACE}:${OPERATOR_SERVICE_ACCOUNT}`;
+/** The policy that stamps who changed a spec, and its binding. */
+export const CHANGED_BY_NAME = 'meshkit-shards-changed-by';
 
 interface PolicyRule {
   apiGroups: string[];
@@ -125,6 +127,14 @@ const clusterIdentity: PolicyRule = {
   verbs: ['get'],
 };
 
+/** Where nobody guards the stamp, it is not to be believed. */
+const stampGuard: PolicyRule = {
+  apiGroups: [CHANGED_BY_BINDINGS.group],
+  resources: [CHANGED_BY_BINDINGS.plural],
+  resourceNames: [CHANGED_BY_NAME],
+  verbs: ['get'],
+};
+
 const operator: AccessObject[] = [
   serviceAccount(OPERATOR_SERVICE_ACCOUNT),
   clusterRole(OPERATOR_SERVICE_ACCOUNT, [
@@ -136,6 +146,7 @@ const operator: AccessObject[] = [
     ours([`${SETS}/finalizers`], ['update']),
     ours(JOURNAL, [...LOOK, 'create', 'update', 'delete']),
     clusterIdentity,
+    stampGuard,
     leases(LOOK),
     { apiGroups: ['events.k8s.io'], resources: ['events'], verbs: ['create', 'patch', 'update'] },
   ]),
@@ -157,6 +168,7 @@ const apiServer: AccessObject[] = [
     { apiGroups: ['authentication.k8s.io'], resources: ['tokenreviews'], verbs: ['create'] },
     { apiGroups: ['authorization.k8s.io'], resources: ['subjectaccessreviews'], verbs: ['create'] },
     clusterIdentity,
+    stampGuard,
   ]),
   binding('ClusterRole', API_SERVER_SERVICE_ACCOUNT, API_SERVER_SERVICE_ACCOUNT),
 ];

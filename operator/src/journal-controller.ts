@@ -184,22 +184,13 @@ export class JournalController {
   }
 
   async #follow(store: JournalStore, signal: AbortSignal): Promise<void> {
-    const { client, namespace, clock, random, log } = this.#options;
+    const { client, namespace, clock, random, log, believed: transform } = this.#options;
+    const source = { client, resource: SHARD_ASSIGNMENTS, namespace, clock, random, log, transform };
     let since: string | undefined = this.#fold?.mark.position;
     while (!signal.aborted) {
       this.#refollow = new AbortController();
       const end = AbortSignal.any([signal, this.#refollow.signal]);
-      const source = {
-        client,
-        resource: SHARD_ASSIGNMENTS,
-        namespace,
-        clock,
-        random,
-        log,
-        signal: end,
-        since,
-      };
-      for await (const event of reflect(source)) {
+      for await (const event of reflect({ ...source, signal: end, since })) {
         if (end.aborted) break;
         if (event.type === 'REPLACED') this.#listed(event.items, event.resourceVersion);
         else if (!this.#take(event)) break;
@@ -456,8 +447,10 @@ export class JournalController {
   }
 
   async #list(signal: AbortSignal): Promise<{ items: ShardAssignment[]; resourceVersion: string }> {
-    const { client, namespace } = this.#options;
-    return listAll(client, SHARD_ASSIGNMENTS, { namespace, signal, timeoutMs: LIST_TIMEOUT_MS });
+    const { client, namespace, believed } = this.#options;
+    const call = { namespace, signal, timeoutMs: LIST_TIMEOUT_MS };
+    const { items, resourceVersion } = await listAll(client, SHARD_ASSIGNMENTS, call);
+    return { items: items.map(believed), resourceVersion };
   }
 
   /** By quorum read: positions of the whole cluster. */

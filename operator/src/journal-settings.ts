@@ -35,6 +35,8 @@ export interface JournalControllerOptions {
   position: () => string | undefined;
   /** The largest epoch that this process has seen. */
   highestEpoch: () => number;
+  /** A record without a stamp that is not to be believed. */
+  believed: (shard: ShardAssignment) => ShardAssignment;
   /** A new lineage began: every set is to be looked at. */
   onRenewed: () => void;
   metrics: JournalMetrics;

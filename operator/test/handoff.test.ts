@@ -169,8 +169,8 @@ test('a pin moves its shard, with the reason and the ticket, and is released by 
   expect(draining.status?.move?.to).toBe(to);
   const hop = draining.status?.recentTransitions?.at(-1);
   expect(hop).toMatchObject({ reason: 'hardware swap', changeTicket: 'CHG-7' });
-  // Who wrote the spec is known where admission stamps it or the server tracks fields; the embedded one does neither.
-  expect(hop?.actor.kind).toBe(inject('controlPlane').kind === 'real' ? 'User' : 'Operator');
+  // The embedded server has no admission policies, so that nobody stamps the user.
+  expect(hop?.actor.kind).toBe(inject('controlPlane').kind === 'real' ? 'User' : 'FieldManager');
   await mesh.release(draining);
   await mesh.until('it has moved', () => mesh.get('orders.0000')?.status?.owner === to);
 });

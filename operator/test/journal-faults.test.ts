@@ -1,4 +1,5 @@
 import { SHARD_JOURNAL_HEADS, SHARD_JOURNAL_SEGMENTS } from '@meshkit/crds/journal-objects';
+import { MESH_NODES } from '@meshkit/crds/resource';
 import type { ShardAssignment } from '@meshkit/shards/records';
 import { afterEach, beforeEach, describe, expect, test } from 'vitest';
 import { type Faults, faultyClient, forgetfulClient } from './faulty-client.ts';
@@ -192,6 +193,33 @@ describe('the journal through faults', () => {
     victim = undefined;
     await moveAll('b', 'a');
     await journal.upToDate();
+  });
+
+  test('a node whose readiness changes while a restore holds all writes has the right condition afterwards', async () => {
+    const faults: Faults = new Map();
+    await mesh.worker('a', {}, 10);
+    const operator = await mesh.operator({
+      ...journal.settings({ catchUpMs: 2_000 }),
+      faulty: (client) => faultyClient(client, faults),
+    });
+    await mesh.set({ shards: { count: 2 } });
+    await mesh.owned(2);
+    await journal.upToDate();
+    const { spec } = await mesh.admin.get(SHARD_JOURNAL_HEADS, { name: mesh.namespace });
+    await mesh.patchSet({ shards: { count: 4 } });
+    await mesh.owned(4);
+    await journal.upToDate();
+    // The head goes back, as after a restore, and no new lineage can begin.
+    faults.set('update shardjournalheads', 500);
+    const head = await mesh.admin.get(SHARD_JOURNAL_HEADS, { name: mesh.namespace });
+    await mesh.admin.update(SHARD_JOURNAL_HEADS, { ...head, spec });
+    await expect.poll(() => readiness(operator)).toContain('history went back');
+    await mesh.worker('b', { scheduling: 'Cordoned' }, 10);
+    const ready = async () => {
+      const { status } = await mesh.admin.get(MESH_NODES, { namespace: mesh.namespace, name: 'b' });
+      return status?.conditions?.[0]?.status;
+    };
+    await expect.poll(ready).toBe('True');
   });
 
   test('a head that somebody deleted: the journal begins anew, and owners stay', async () => {
