@@ -70,7 +70,8 @@ export interface ReflectorOptions<T extends KubeObject> {
 export async function* reflect<T extends KubeObject>(
   o: ReflectorOptions<T>,
 ): AsyncGenerator<ReflectorEvent<T>, void> {
-  const { client, resource, namespace, labelSelector, fieldSelector, clock, signal, timeoutMs, transform } = o;
+  const { client, resource, namespace, labelSelector, fieldSelector, clock, signal, timeoutMs, transform } =
+    o;
   const selection = { namespace, labelSelector, fieldSelector };
   const log = { resource: resource.plural, namespace };
   const backoff = new Backoff({ baseMs: FIRST_WAIT_MS, capMs: LONGEST_WAIT_MS, random: o.random });
