@@ -247,7 +247,7 @@ describe('ShardClient', () => {
 
   it('trusts nobody whose certificate is not signed by the given authority', async () => {
     const other = open({ ca: undefined });
-    await expect(other.nodes()).rejects.toThrow('certificate authority');
+    await expect(other.nodes()).rejects.toThrow('--certificate-authority FILE');
     expect(server.requests).toEqual([]);
     await other.close();
   });
