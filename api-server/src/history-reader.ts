@@ -98,7 +98,6 @@ export class HistoryReader {
     const { namespace, name, limit, cursor, since } = request;
     const key = `${namespace}/${name}`;
     const place = cursor === undefined ? undefined : this.#place(key, cursor);
-    const { floor } = await this.#head(signal);
     const asked = since === undefined ? undefined : await this.#moment('since', since, signal);
     const from = place?.from ?? asked ?? { position: '0' };
     const items: LogItem[] = [];
@@ -126,6 +125,8 @@ export class HistoryReader {
         },
       );
     }
+    // Read last: what was forgotten meanwhile may be missing from the answer.
+    const { floor } = await this.#head(signal);
     const more = items.length > limit;
     if (more) items.pop();
     const last = items.at(-1);

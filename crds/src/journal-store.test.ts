@@ -1,4 +1,4 @@
-import type { JournalEntry } from '@meshkit/shards/journal';
+import type { JournalEntry, JournalSlice } from '@meshkit/shards/journal';
 import { entryOf, JournalFold } from '@meshkit/shards/journal-fold';
 import fc from 'fast-check';
 import { describe, expect, it } from 'vitest';
@@ -152,6 +152,66 @@ describe('the journal in a cluster', () => {
     expect(forth.flatMap(({ entries }) => entries)).toHaveLength(16);
     const back = await Array.fromAsync((await reader()).readBack(signal));
     expect(back.flatMap(({ entries }) => entries)).toHaveLength(24);
+  });
+
+  describe('while segments are merged under a reader', () => {
+    const COUNT = 9;
+
+    async function journal() {
+      const cluster = new JournalCluster();
+      const shards = new Shards();
+      const start = String(shards.position);
+      const store = await takeOver(storeOptions(cluster.client), shards);
+      const all: JournalEntry[] = [];
+      for (let at = 0; at < COUNT; at += 1) {
+        const entries = shards.grant(`orders.${at % 2}`, `n${at}`);
+        await store.append(entries, {}, signal);
+        for (const entry of entries) all.push(entry);
+      }
+      const reader = new KubernetesJournal({ client: cluster.client, onDamage: expect.unreachable });
+      return { store, reader, start, all };
+    }
+
+    /** Eight of nine segments become one, and are deleted, once so many slices were read. */
+    async function readWhile(
+      store: JournalStore,
+      slices: AsyncIterable<JournalSlice>,
+      after: number,
+    ): Promise<JournalSlice[]> {
+      const read: JournalSlice[] = [];
+      for await (const slice of slices) {
+        read.push(slice);
+        if (read.length === after) await store.maintain(signal);
+      }
+      expect(store.segments).toHaveLength(2);
+      return read;
+    }
+
+    const entriesOf = (slices: readonly JournalSlice[]) => plain(slices.flatMap(({ entries }) => entries));
+
+    it.each(Array.from({ length: COUNT }, (_, at) => at + 1))(
+      'tells everything once, forwards and back (after %i slices)',
+      async (after) => {
+        const forth = await journal();
+        const read = await readWhile(forth.store, forth.reader.read(forth.start, signal), after);
+        expect(entriesOf(read)).toEqual(plain(forth.all));
+        const back = await journal();
+        const readBack = await readWhile(back.store, back.reader.readBack(signal), after);
+        expect(entriesOf(readBack.toReversed())).toEqual(plain(back.all));
+        for (const slices of [read, readBack.toReversed()]) {
+          for (const [at, { to }] of slices.slice(0, -1).entries())
+            expect(slices[at + 1]!.from.anchor).toBe(to.anchor);
+        }
+      },
+    );
+
+    it('tells everything where the index that is remembered is older than the merge', async () => {
+      const { store, reader, all } = await journal();
+      for await (const { from } of reader.readBack(signal)) if (from.position === all[5]?.position) break;
+      await store.maintain(signal);
+      const back = await Array.fromAsync(reader.readBack(signal));
+      expect(entriesOf(back.toReversed())).toEqual(plain(all));
+    });
   });
 
   it('keeps few objects of many small batches, and few bytes', async () => {
