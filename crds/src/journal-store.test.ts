@@ -364,6 +364,38 @@ describe('the journal in a cluster', () => {
     );
 
     it.each([
+      ['deleted', 'refused'],
+      ['altered', 'refused'],
+      ['deleted', 'lost'],
+      ['altered', 'lost'],
+    ] as const)('%s, and the write of the new floor is %s: the floor stays true', async (how, fate) => {
+      const { cluster, shards, store, positions } = await damaged((given) => given.segments[2]!.name, how);
+      const old = store.spec.floor.position;
+      /** From the floor on everything is named, and nothing but what is damaged is gone. */
+      const isTrue = () => {
+        const { floor } = cluster.objects(SHARD_JOURNAL_HEADS).get('meshkit')!.spec;
+        expect(floor.position).toBe(store.segments[0]!.from.position);
+        const present = cluster.objects(SHARD_JOURNAL_SEGMENTS);
+        const missing = store.segments.filter(({ name }) => !present.has(name));
+        const isHealed = floor.position !== old;
+        expect(missing).toHaveLength(how === 'deleted' && !isHealed ? 1 : 0);
+      };
+      const verify = () => store.verify(signal).catch(() => undefined);
+      cluster.fates.push(fate);
+      for (let round = 0; cluster.fates.length > 0 && round < 9; round += 1) await verify();
+      expect(cluster.fates).toEqual([]);
+      expect(store.spec.floor.position).toBe(old);
+      await store.append(shards.grant('orders.1', 'n9'), {}, signal);
+      await store.maintain(signal);
+      isTrue();
+      for (let round = 0; round < 9; round += 1) await verify();
+      isTrue();
+      expect(store.spec.floor.position).toBe(positions[3]);
+      expect(await told(cluster, positions[3]!)).toHaveLength(4);
+      await expect(told(cluster, positions[2]!)).rejects.toMatchObject({ code: 'tokenExpired' });
+    });
+
+    it.each([
       ['a segment that the state needs', (store: JournalStore) => store.segments[4]!.name],
       ['the newest segment', (store: JournalStore) => store.segments[5]!.name],
       ['the checkpoint', (store: JournalStore) => `${store.spec.checkpoint.name}.0`],

@@ -130,7 +130,7 @@ export class JournalStore {
         (sum, { last, entries }) => sum + (last.sequence > since ? entries : 0),
         0,
       );
-      if (chain.broken) await store.#raiseFloor(signal);
+      if (chain.broken) await store.#raiseFloor(chain.segments, signal);
     }
     if (renews || isForeign) await store.#renew(ask, signal);
     store.#collect(catalog.segments, catalog.others);
@@ -229,7 +229,7 @@ export class JournalStore {
     const wanted = expired(segments, retention, clock.now());
     const gone = segments.slice(0, Math.min(wanted, heldBy(checkpoint, segments)));
     const kept = segments.slice(gone.length);
-    const floor = gone.at(-1)?.to ?? spec.floor;
+    const floor: StoredMark = { ...kept[0]!.from, at: gone.at(-1)?.to.at ?? spec.floor.at };
     await this.#swap(
       { ...spec, last: created.at(-1)!.last, mark: to, floor, checkpoint, ...totals(kept) },
       signal,
@@ -257,10 +257,7 @@ export class JournalStore {
     const { client, name } = this.#options;
     const catalog = await readCatalog(client, name, signal);
     const chain = chainOf(catalog.segments, this.#head.spec);
-    if (chain.broken) {
-      this.#segments = [...chain.segments];
-      await this.#raiseFloor(signal);
-    }
+    if (chain.broken) await this.#raiseFloor(chain.segments, signal);
     this.#collect(catalog.segments, catalog.others);
     const segment = this.#segments[this.#inspected % Math.max(1, this.#segments.length)];
     this.#inspected += 1;
@@ -375,21 +372,26 @@ export class JournalStore {
       this.#options.log.error({ err: error, segment: segment.name }, 'a segment of the journal is damaged');
       let after = this.#segments.indexOf(segment) + 1;
       while (this.#segments[after]?.from.partial) after += 1;
-      this.#discard(this.#segments.slice(0, after).map(({ name }) => name));
-      this.#segments = this.#segments.slice(after);
-      await this.#raiseFloor(signal);
+      await this.#raiseFloor(this.#segments.slice(after), signal);
       return undefined;
     }
   }
 
-  /** To the beginning of what is left, which the checkpoint must not be older than. */
-  async #raiseFloor(signal: AbortSignal): Promise<void> {
+  /**
+   * To the beginning of what is kept, which the checkpoint must not be older than. Until the head says so, nothing is
+   * given up: what it names stays there.
+   */
+  async #raiseFloor(kept: readonly SegmentIndex[], signal: AbortSignal): Promise<void> {
     const { spec } = this.#head;
-    const oldest = this.#segments[0];
+    const oldest = kept[0];
     const floor: StoredMark = oldest ? { ...oldest.from, at: spec.mark.at } : spec.mark;
     const isHeld = compareVersions(spec.checkpoint.mark.position, floor.position) >= 0;
     const checkpoint = isHeld ? spec.checkpoint : await this.#checkpoint(signal);
-    await this.#swap({ ...spec, floor, checkpoint, ...totals(this.#segments) }, signal);
+    await this.#swap({ ...spec, floor, checkpoint, ...totals(kept) }, signal);
+    const names = new Set(kept.map((segment) => segment.name));
+    const gone = this.#segments.filter((segment) => !names.has(segment.name));
+    this.#discard(gone.map((segment) => segment.name));
+    this.#segments = [...kept];
     this.#took(checkpoint, spec.checkpoint);
     this.#options.onDamage?.();
   }
