@@ -45,7 +45,7 @@ export class JournalMetrics {
     this.failures = counter('append_failures_total', 'Appends that have to be tried again.');
     this.coalesced = counter(
       'coalesced_total',
-      'Changes that cannot be told apart any more: outages of more than eight hops of a shard, and a full buffer.',
+      'Changes that cannot be told apart any more: edits in an outage, hops beyond the newest eight of a shard, a full buffer.',
     );
     this.repaired = counter('repaired_total', 'Changes that the comparison with a list brought to light.');
     this.damaged = counter('damaged_total', 'Segments that were missing or not what was written.');

@@ -177,6 +177,32 @@ describe('the journal through faults', () => {
     for (const name of ['a', 'b']) await mesh.worker(name, {}, 10);
     const operator = await mesh.operator({
       ...journal.settings({ verifyMs: 300 }),
+  test('edits that nobody saw are said to be several, and counted', async () => {
+    const faults: Faults = new Map();
+    await mesh.worker('a', {}, 10);
+    const first = await mesh.operator(journal.settings());
+    await mesh.set({ shards: { count: 1 } });
+    await mesh.owned(1);
+    await journal.upToDate();
+    await first.stop();
+    for (const ticket of ['CHG-1', 'CHG-2', 'CHG-3'])
+      await mesh.patchShard('orders.0000', { changeTicket: ticket, reason: `because of ${ticket}` });
+    faults.set('watch shardassignments', 410);
+    const again = await mesh.operator({
+      ...journal.settings(),
+      faulty: (client) => faultyClient(client, faults),
+    });
+    await expect.poll(() => journal.metric(again, 'coalesced_total')).toBe(2);
+    faults.clear();
+    await journal.upToDate();
+    const edited = (await journal.entries()).find(({ source }) => source === 'reconcile');
+    expect(edited).toMatchObject({
+      before: { generation: 1 },
+      after: { generation: 4, changeTicket: 'CHG-3' },
+      coalesced: 2,
+    });
+  });
+
       // The first is the cache's, the second the journal's.
       faulty: (client) => forgetfulClient(client, 'shardassignments', 2, grant),
     });
