@@ -43,6 +43,7 @@ export class JournalController {
   /** Between the sight of a restore and the new lineage nothing is granted; but not for ever, by the monotonic clock. */
   #haltedUntil: number | undefined;
   #isCaughtUp = false;
+  #isAwaited = true;
   #isAppending = false;
   #wake: () => void = () => undefined;
   /** Ends the present following: the next one begins with a list. */
@@ -60,6 +61,11 @@ export class JournalController {
 
   get halted(): boolean {
     return this.#haltedUntil !== undefined && this.#options.clock.monotonic() < this.#haltedUntil;
+  }
+
+  /** It may yet tell who owned a shard: it has not caught up, and nobody knows that there is none. */
+  get isAwaited(): boolean {
+    return this.#isAwaited;
   }
 
   get epochFloor(): number {
@@ -82,7 +88,10 @@ export class JournalController {
     this.#wake();
   }
 
-  /** Resolves when status may be written: the journal has caught up, or could not within its time. */
+  /**
+   * Resolves when status may be written: the journal has caught up, or could not within its time, since failovers must not
+   * wait for ever. First grants wait as long as `isAwaited`.
+   */
   async ready(signal: AbortSignal): Promise<void> {
     const { clock, settings } = this.#options;
     const over = new AbortController();
@@ -90,7 +99,7 @@ export class JournalController {
       () =>
         this.#log.warn(
           { problem: this.#problem },
-          'the journal has not caught up, status is written all the same',
+          'the journal has not caught up, status is written all the same, but for first grants',
         ),
       // The end of the term, or of this wait.
       () => undefined,
@@ -113,7 +122,7 @@ export class JournalController {
         this.#failed(error);
         if (isFence(error)) metrics.fenced.inc();
         // Where there cannot be a journal, nobody needs to wait for it.
-        if (error instanceof ShardError && error.details.reason === 'noJournal') this.#caughtUp.resolve();
+        if (error instanceof ShardError && error.details.reason === 'noJournal') this.#known();
         const waitMs = backoff.next();
         this.#log.warn({ err: error, waitMs }, 'the journal cannot be written, taking over again');
         await pause(clock, waitMs, signal);
@@ -380,7 +389,14 @@ export class JournalController {
     if (signal.aborted) return;
     this.#isCaughtUp = true;
     this.#caughtUp.resolve();
+    this.#known();
   }
+
+  #known(): void {
+  }
+    if (!this.#isAwaited) return;
+    this.#isAwaited = false;
+    this.#options.onKnown();
 
   /** Now and then: is what was followed what is there? */
   async #check(signal: AbortSignal): Promise<void> {

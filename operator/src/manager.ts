@@ -261,6 +261,7 @@ export class Manager {
       position: () => this.#shards.state.resourceVersion,
       highestEpoch: () => this.#highestEpoch,
       onRenewed: () => this.#refresh(),
+      onKnown: () => this.#addAllSets(),
       metrics: this.#metrics.journal,
     });
   }
@@ -297,6 +298,7 @@ export class Manager {
       readiness,
       remembered: (key) => this.#journal?.remembered(key),
       epochFloor: () => this.#journal?.epochFloor ?? 0,
+      awaitsJournal: () => this.#journal?.isAwaited ?? false,
       leads: () => this.#leads(),
       events: this.#events,
       metrics,

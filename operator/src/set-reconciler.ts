@@ -32,6 +32,7 @@ export interface SetReconcilerOptions {
   remembered?: (key: string) => Remembered | undefined;
   /** See DecideInput. */
   epochFloor?: () => number;
+  awaitsJournal?: () => boolean;
   /** Asked before every write. */
   leads: () => boolean;
   events: Pick<EventRecorder, 'record'>;
@@ -88,6 +89,7 @@ export class SetReconciler {
       plan: (input) => state.memo.plan(input),
       remembered: this.#remembered(assignments),
       epochFloor: this.#options.epochFloor?.(),
+      awaitsJournal: this.#options.awaitsJournal?.(),
     });
     metrics.decideSeconds.observe((clock.monotonic() - started) / 1000);
     state.memory = decision.memory;

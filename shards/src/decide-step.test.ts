@@ -458,6 +458,41 @@ describe('after a restore', () => {
     expect(writes).toMatchObject([{ kind: 'Placed', status: { owner: 'a', epoch: 10_000_000_000 } }]);
   });
 
+  it('gives it back also where a status was written before its set was there', () => {
+    const remembered = new Map([['orders.0000', { owner: 'b', epoch: 9_999_999_999 }]]);
+    const orphan = decideWith({ set: undefined, shards: [assignment('0000')], nodes, remembered });
+    expect(orphan.writes).toMatchObject([{ status: { phase: 'Pending', epoch: 0 } }]);
+    const shards = [assignment('0000', orphan.writes[0]?.status)];
+    const { writes } = decideWith({ shards, nodes, remembered, targets: { '0000': 'a' } });
+    expect(writes).toMatchObject([{ kind: 'Rehydrated', status: { owner: 'b', epoch: 10_000_000_000 } }]);
+  });
+
+  it('waits with first grants for the journal, and with nothing else', () => {
+    const shards = [
+      assignment('0000'),
+      assignment('0001', { phase: 'Pending', epoch: 0, owner: undefined }),
+      assignment('0002', { owner: 'a' }),
+      assignment('0003', undefined, { state: 'Paused' }),
+    ];
+    const input = {
+      set: shardSet({ shards: { count: 4 } }),
+      shards,
+      nodes: [deadA, b],
+      awaitsJournal: true,
+    };
+    const { writes, setStatus } = decideWith(input);
+    expect(writes.map(({ shard, kind }) => [shard.spec.shardId, kind])).toEqual([
+      ['0002', 'FailedOver'],
+      ['0003', 'Paused'],
+    ]);
+    expect(setStatus?.conditions).toMatchObject([
+      { reason: 'AwaitingJournal', message: expect.stringMatching(/^2 shards were never granted/) },
+      { type: 'Reconciling', status: 'True' },
+      {},
+    ]);
+    expect(decideWith({ ...input, awaitsJournal: false }).writes).toHaveLength(4);
+  });
+
   it('keeps a paused shard paused', () => {
     const remembered = new Map([['orders.0000', { owner: 'b', epoch: 5 }]]);
     const shards = [assignment('0000', undefined, { state: 'Paused' })];
