@@ -422,7 +422,7 @@ describe('the journal in a cluster', () => {
       const options = storeOptions(cluster.client);
       const renews = (request: string) => ({
         request,
-        renews: (head?: { requests?: string[] }) => !head?.requests?.includes(request),
+        renews: (head?: { requests?: readonly string[] }) => !head?.requests?.includes(request),
       });
       const first = await takeOver(options, shards);
       await first.append(shards.grant('orders.1', 'n1'), {}, signal);

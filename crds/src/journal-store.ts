@@ -1,6 +1,6 @@
 import { randomBytes } from 'node:crypto';
 import type { Clock } from '@meshkit/shards/clock';
-import type { Gap, JournalEntry, JournalState } from '@meshkit/shards/journal';
+import type { Gap, JournalEntry, JournalState, JournalWriter, WrittenHead } from '@meshkit/shards/journal';
 import { JournalFold } from '@meshkit/shards/journal-fold';
 import { marksOf } from '@meshkit/shards/journal-slice';
 import { compareVersions, type ShardAssignment } from '@meshkit/shards/records';
@@ -49,7 +49,7 @@ export interface TakeOver {
   /** All shards, by a list of their own. */
   list: (signal: AbortSignal) => Promise<{ items: ShardAssignment[]; resourceVersion: string }>;
   /** Whether the head that was found, if any, is of a lineage that has to be left; asked once. */
-  renews: (head: JournalHeadSpec | undefined) => boolean | Promise<boolean>;
+  renews: (head: WrittenHead | undefined) => boolean | Promise<boolean>;
   /** Noted in the head as served when the lineage is renewed. */
   request?: string;
   /** The largest epoch that this process knows of. */
@@ -67,7 +67,7 @@ const MERGES_A_ROUND = 4;
  * replaces the head by compare-and-swap; whoever took over since makes that fail with reason `journalFenced`, and this
  * writer is over. Not reentrant: one call at a time.
  */
-export class JournalStore {
+export class JournalStore implements JournalWriter {
   readonly #options: JournalStoreOptions;
   #head: ShardJournalHead;
   #fold: JournalFold;
@@ -183,7 +183,6 @@ export class JournalStore {
     return this.#head.spec;
   }
 
-  /** The state at the head. */
   get fold(): JournalFold {
     return this.#fold;
   }
@@ -192,10 +191,6 @@ export class JournalStore {
     return this.#segments;
   }
 
-  /**
-   * Writes down consecutive entries after the head. `position`: the settled one after them, where that is not the last
-   * entry's. When it rejects with anything but a fence, the same call may be repeated; nothing is written twice.
-   */
   async append(
     entries: readonly JournalEntry[],
     { position, gap }: { position?: string; gap?: Gap },
@@ -243,7 +238,7 @@ export class JournalStore {
     if (gone.length < wanted) this.#sinceCheckpoint = Number.POSITIVE_INFINITY;
   }
 
-  /** Merges small segments, and deletes what nothing names. To be called after appends, so that an idle journal rests. */
+  /** Merges small segments, and deletes what nothing names. */
   async maintain(signal: AbortSignal): Promise<void> {
     for (let round = 0; round < MERGES_A_ROUND; round += 1) {
       const block = mergeable(this.#segments);
@@ -252,7 +247,7 @@ export class JournalStore {
     await this.#sweep(signal);
   }
 
-  /** Looks whether all segments are there, and one of them is what was written; heals what is not. No writes if all is well. */
+  /** Looks whether all segments are there, and one of them is what was written; heals what is not. */
   async verify(signal: AbortSignal): Promise<void> {
     const { client, name } = this.#options;
     const catalog = await readCatalog(client, name, signal);

@@ -8,7 +8,7 @@ import { type ReflectorEvent, reflect } from '@meshkit/crds/reflector';
 import { NAMESPACES, SHARD_ASSIGNMENTS } from '@meshkit/crds/resource';
 import type { Clock } from '@meshkit/shards/clock';
 import { ShardError } from '@meshkit/shards/errors';
-import type { JournalEntry } from '@meshkit/shards/journal';
+import type { JournalEntry, JournalWriter } from '@meshkit/shards/journal';
 import { entryOf, JournalFold, type Remembered } from '@meshkit/shards/journal-fold';
 import { compareVersions, type ShardAssignment } from '@meshkit/shards/records';
 import { type BufferLimits, JournalBuffer, type PendingBatch } from './journal-buffer.ts';
@@ -35,7 +35,7 @@ export class JournalController {
   readonly #log: Log;
   readonly #buffer: JournalBuffer;
   readonly #caughtUp = Promise.withResolvers<void>();
-  #store: JournalStore | undefined;
+  #store: JournalWriter | undefined;
   /** The state after everything that was followed, written down or not. */
   #fold: JournalFold | undefined;
   /** Why the journal is not being written, for people. */
@@ -131,7 +131,8 @@ export class JournalController {
     metrics.writing.set(0);
   }
 
-  async #takeOver(signal: AbortSignal): Promise<JournalStore> {
+  /** The one place that knows which store it is. */
+  async #takeOver(signal: AbortSignal): Promise<JournalWriter> {
     const { client, settings, witness, metrics, clock, log, highestEpoch } = this.#options;
     const { name, retentionMs, retentionBytes, newLineage } = settings;
     const kube = await client.get(NAMESPACES, { name: 'kube-system' }, { signal });
@@ -180,7 +181,7 @@ export class JournalController {
   }
 
   /** One writer's time: following, appending and looking after, until something of it fails. */
-  async #write(store: JournalStore, signal: AbortSignal): Promise<void> {
+  async #write(store: JournalWriter, signal: AbortSignal): Promise<void> {
     const over = new AbortController();
     const end = AbortSignal.any([signal, over.signal]);
     const work = [this.#follow(store, end), this.#append(store, end), this.#catchUp(end), this.#check(end)];
@@ -192,7 +193,7 @@ export class JournalController {
     }
   }
 
-  async #follow(store: JournalStore, signal: AbortSignal): Promise<void> {
+  async #follow(store: JournalWriter, signal: AbortSignal): Promise<void> {
     const { client, namespace, clock, random, log } = this.#options;
     let since: string | undefined = this.#fold?.mark.position;
     while (!signal.aborted) {
@@ -287,7 +288,7 @@ export class JournalController {
     this.#wake();
   }
 
-  async #append(store: JournalStore, signal: AbortSignal): Promise<void> {
+  async #append(store: JournalWriter, signal: AbortSignal): Promise<void> {
     const { clock, settings } = this.#options;
     const verifyMs = settings.verifyMs ?? VERIFY_MS;
     let verifyAt = clock.monotonic() + verifyMs;
@@ -318,7 +319,7 @@ export class JournalController {
 
   /** Until it is written down; whoever took over since ends it. */
   async #appendBatch(
-    store: JournalStore,
+    store: JournalWriter,
     { entries, ...rest }: PendingBatch,
     signal: AbortSignal,
   ): Promise<void> {
@@ -388,15 +389,15 @@ export class JournalController {
     }
     if (signal.aborted) return;
     this.#isCaughtUp = true;
-    this.#caughtUp.resolve();
     this.#known();
   }
 
   #known(): void {
-  }
+    this.#caughtUp.resolve();
     if (!this.#isAwaited) return;
     this.#isAwaited = false;
     this.#options.onKnown();
+  }
 
   /** Now and then: is what was followed what is there? */
   async #check(signal: AbortSignal): Promise<void> {
@@ -454,7 +455,7 @@ export class JournalController {
     metrics.entries.inc({ source: 'watch' }, entries.length - reconciled);
   }
 
-  #tellHead({ spec, segments }: JournalStore): void {
+  #tellHead({ spec, segments }: JournalWriter): void {
     const { metrics } = this.#options;
     metrics.position.set(Number(spec.mark.position));
     metrics.time.set(Date.parse(spec.mark.at) / 1000);
