@@ -148,11 +148,12 @@ class HopCheck {
     const hops = known?.hops ?? [];
     const next = known?.next ?? 0;
     const found = hops.findIndex((hop, at) => at >= next && hop.id === id);
-    if (coalesced !== undefined && !this.#mayCoalesce(uid) && !this.#mayHideEdits(uid))
+    const hidesEdits = coalesced !== undefined && !this.#mayCoalesce(uid) && this.#mayHideEdits(uid);
+    if (coalesced !== undefined && !this.#mayCoalesce(uid) && !hidesEdits)
       this.#add('coalescedUnexpected', 'coalesced', `${key} ${id} at ${position} stands for ${coalesced}`);
     if (found >= 0) {
       if (entry.type === 'DELETED' && entry.source === 'reconcile') this.#verdicts.set(key, BigInt(position));
-      this.#skip(key, hops.slice(next, found), (coalesced ?? 1) - 1);
+      this.#skip(key, hops.slice(next, found), hidesEdits ? 0 : (coalesced ?? 1) - 1);
       known!.next = found + 1;
       return;
     }
@@ -188,7 +189,7 @@ class HopCheck {
     }
   }
 
-  /** `covered`: so many changes are said to be left out. */
+  /** `covered`: so many hops may have been left out, as is said. */
   #skip(key: string, hops: readonly Hop[], covered: number): void {
     // Merged away altogether: came and went between two looks.
     if (this.#watcher.allowCoalescing && hops[0]?.enters && (hops.at(-1)?.leaves ?? false)) return;
@@ -215,6 +216,7 @@ class HopCheck {
     return header.mayRelist && ((hopsOfLife.get(uid) ?? 0) > REMEMBERED_HOPS || lives.has(uid));
   }
 
+  /** What it stands for beside itself was no hop, since of so few all are told. */
   #mayHideEdits(uid: string): boolean {
     return this.#context.header.mayRelist && this.#context.edited.has(uid);
   }
