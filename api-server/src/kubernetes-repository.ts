@@ -290,7 +290,7 @@ export class KubernetesRepository implements ShardRepository {
     const past = new JournalPast(this.#journal, this.#timeline, this.#options);
     try {
       // Before the list, so that the list is the newer of the two.
-      await past.begin(signal);
+      await past.begin(() => this.#readCluster(signal), signal);
       while (!signal.aborted) {
         this.#again = new AbortController();
         await this.#followFrom(past, AbortSignal.any([signal, this.#again.signal]));

@@ -129,12 +129,20 @@ export class Timeline {
 
   /**
    * Where whoever knows this state, which is not ahead of the head, goes on. `before`: not in the ring, whose floor is
-   * newer. `other`: the state here was another one.
+   * newer. `other`: the state here was another one. `isNewest`: the journal tells of nothing after it; if the ring then
+   * begins with the same state, nothing happened in between that anybody knows of.
    */
-  find({ position, anchor }: { position: string; anchor: string }): Found | 'before' | 'other' {
+  find(
+    { position, anchor }: Pick<Mark, 'position' | 'anchor'>,
+    isNewest = false,
+  ): Found | 'before' | 'other' {
     const gap = this.gapAround(position);
     const number = this.ring.numberAt(gap ? gap.from : position);
-    if (number === undefined) return 'before';
+    if (number === undefined) {
+      const { floor } = this.ring;
+      const isFloor = isNewest && anchor === floor.anchor;
+      return isFloor ? { number: this.ring.numberAt(floor.position)!, exact: true } : 'before';
+    }
     if (gap) return { number, exact: false };
     return this.ring.markAt(number)?.anchor === anchor ? { number, exact: true } : 'other';
   }

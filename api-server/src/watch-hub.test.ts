@@ -300,6 +300,54 @@ describe('the watch hub', () => {
     await replica.stop();
   });
 
+  it('resumes at a server that could not read the journal when it began, as long as nothing is missing', async () => {
+    const cluster = new Cluster('journal');
+    for (const key of KEYS) cluster.write(key, 'node-1');
+    const first = new Replica(cluster, 100);
+    const [old, newer] = [new Client(cluster, { filter: {} }), new Client(cluster, { filter: {} })];
+    await old.connect(first, 20);
+    old.take(20);
+    old.cut();
+    cluster.write('a/orders.0', 'node-2');
+    cluster.writer!.hear(Number.POSITIVE_INFINITY);
+    // Other things happen in the cluster: the journal's head is behind the newest position, and knows all the same.
+    cluster.pass(3);
+    first.hear(Number.POSITIVE_INFINITY);
+    await newer.connect(first, 20);
+    newer.take(20);
+    newer.cut();
+    cluster.pass(3);
+    const limits = { streams: 100, streamsPerCaller: 100 };
+    const late = new Replica(cluster, 100, limits, false);
+    const resumed = (token?: string) =>
+      new Client(cluster, { filter: {}, resumeToken: token, onExpired: 'fail' });
+    const [before, between] = [resumed(old.token), resumed(newer.token)];
+    for (const client of [before, between]) await client.connect(late, 20);
+    await settle(100);
+    cluster.write('a/orders.1', 'node-3');
+    late.hear(Number.POSITIVE_INFINITY);
+    await settle();
+    for (const [client, hops] of [
+      [before, 2],
+      [between, 1],
+    ] as const) {
+      client.take(20);
+      expect(client.error).toBeUndefined();
+      expect(client.resets).toEqual([]);
+      expect(client.heard.filter(({ type }) => type === 'shard')).toHaveLength(hops);
+    }
+    // What the journal does not tell, and the ring began after: nobody knows, and that is said.
+    const later = new Replica(cluster, 100, limits, false);
+    for (const token of [old.token, newer.token]) {
+      const lost = resumed(token);
+      await lost.connect(later, 20);
+      await settle(100);
+      lost.take(20);
+      expect(lost.error?.code).toBe('tokenExpired');
+    }
+    await Promise.all([first.stop(), late.stop(), later.stop()]);
+  });
+
   it('is honest about what the journal has lost, and about one that does not answer', async () => {
     const cluster = new Cluster('journal');
     for (const key of KEYS) cluster.write(key, 'node-1');

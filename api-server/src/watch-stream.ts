@@ -258,8 +258,8 @@ export class WatchStream implements Watch {
   }
 
   /** From a settled state that the timeline has reached on with the ring. False when the ring begins after it. */
-  *#handOver(mark: Mark, evenInGap = true): Generator<Step, boolean> {
-    const found = this.#owner.timeline.find(mark);
+  *#handOver(mark: Mark, evenInGap = true, isNewest = false): Generator<Step, boolean> {
+    const found = this.#owner.timeline.find(mark, isNewest);
     if (found === 'before' || (found !== 'other' && !found.exact && !evenInGap)) return false;
     this.#elsewhere = false;
     // The journal, or another replica, says otherwise than the cluster itself: nobody can tell what the watcher has.
@@ -280,7 +280,7 @@ export class WatchStream implements Watch {
     // Whoever is unsure goes on from where it was sure.
     const mark = this.#unsure ? this.#known : this.#mark;
     const replay = mark && timeline.branch === '' ? yield* this.#wait(journal.replay(mark)) : 'expired';
-    if (replay === 'expired') yield* this.#resetTo('expired');
+    if (replay === 'expired' || replay === 'behind') yield* this.#resetTo('expired');
     else if (replay === 'other') yield* this.#resetTo('lineageChanged');
     else {
       this.#owner.resumed('journal');
@@ -301,7 +301,10 @@ export class WatchStream implements Watch {
       const piece = yield* this.#wait(replay.next());
       if (piece === 'expired') break;
       if (piece) yield* this.#piece(piece);
-      else if (timeline.find(replay.mark) === 'before' && !(yield* this.#wait(replay.more()))) break;
+      else if (timeline.find(replay.mark) === 'before' && !(yield* this.#wait(replay.more()))) {
+        if (yield* this.#handOver(replay.mark, true, true)) return;
+        break;
+      }
     }
     this.#elsewhere = false;
     if (this.#restarts === timeline.restarts) yield* this.#resetTo('expired');

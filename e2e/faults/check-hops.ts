@@ -25,12 +25,14 @@ export function checkHops({ header, entries }: RunHistory): Violation[] {
   const gaps = header.mayRelist ? faultSpans(entries) : [];
   const lives = endedLives(truth);
   const hopsOfLife = new Map<string, number>();
+  const edited = new Set<string>();
   const ids = new Map<string, string>();
   for (const { after, before, era } of truth.events) {
     // Versions begin anew in a restored cluster, whose hops are not checked.
     if (!after || era > 0) continue;
     const isHop = before?.uid !== after.uid || ownershipOf(after) !== ownershipOf(before);
     if (isHop) hopsOfLife.set(after.uid, (hopsOfLife.get(after.uid) ?? 0) + 1);
+    else edited.add(after.uid);
     const id = isHop ? `${after.uid} v${after.version} ${ownershipOf(after)}` : ids.get(versionOf(before));
     // A state that was written again under one version is still the hop that it was.
     if (id !== undefined && (isHop || !ids.has(versionOf(after)))) ids.set(versionOf(after), id);
@@ -38,7 +40,7 @@ export function checkHops({ header, entries }: RunHistory): Violation[] {
   return header.watchers
     .filter(({ kind }) => kind === 'client')
     .flatMap((watcher) =>
-      new HopCheck(watcher, { header, truth, gaps, lives, hopsOfLife, ids }).run(entries),
+      new HopCheck(watcher, { header, truth, gaps, lives, hopsOfLife, edited, ids }).run(entries),
     );
 }
 
@@ -50,6 +52,8 @@ interface Context {
   /** Uids that are no more. */
   lives: ReadonlySet<string>;
   hopsOfLife: ReadonlyMap<string, number>;
+  /** Uids of shards of which something changed that was no hop: a list tells only that there was more. */
+  edited: ReadonlySet<string>;
   /** `uid version` -> the hop that it belongs to: not every version is one. */
   ids: ReadonlyMap<string, string>;
 }
@@ -144,11 +148,12 @@ class HopCheck {
     const hops = known?.hops ?? [];
     const next = known?.next ?? 0;
     const found = hops.findIndex((hop, at) => at >= next && hop.id === id);
-    if (coalesced !== undefined && !this.#mayCoalesce(uid))
+    const hidesEdits = coalesced !== undefined && !this.#mayCoalesce(uid) && this.#mayHideEdits(uid);
+    if (coalesced !== undefined && !this.#mayCoalesce(uid) && !hidesEdits)
       this.#add('coalescedUnexpected', 'coalesced', `${key} ${id} at ${position} stands for ${coalesced}`);
     if (found >= 0) {
       if (entry.type === 'DELETED' && entry.source === 'reconcile') this.#verdicts.set(key, BigInt(position));
-      this.#skip(key, hops.slice(next, found), coalesced !== undefined);
+      this.#skip(key, hops.slice(next, found), hidesEdits ? 0 : (coalesced ?? 1) - 1);
       known!.next = found + 1;
       return;
     }
@@ -179,17 +184,17 @@ class HopCheck {
 
   #finish(): void {
     for (const [key, known] of this.#expected) {
-      this.#skip(key, known.hops.slice(known.next), false);
+      this.#skip(key, known.hops.slice(known.next), 0);
       known.next = known.hops.length;
     }
   }
 
-  #skip(key: string, hops: readonly Hop[], covered: boolean): void {
-    if (hops.length === 0 || covered) return;
+  /** `covered`: so many hops may have been left out, as is said. */
+  #skip(key: string, hops: readonly Hop[], covered: number): void {
     // Merged away altogether: came and went between two looks.
     if (this.#watcher.allowCoalescing && hops[0]?.enters && (hops.at(-1)?.leaves ?? false)) return;
     const lost = hops.filter((hop) => !this.#isUnknowable(key, hop));
-    if (lost.length === 0) return;
+    if (lost.length <= covered) return;
     const detail = lost.map(({ id, position }) => `${id} at ${position}`).join(', ');
     for (const _ of lost) this.#add('missed', 'hopMissed', `${key}: ${detail}`);
   }
@@ -209,6 +214,11 @@ class HopCheck {
     const { header, hopsOfLife, lives } = this.#context;
     if (this.#watcher.allowCoalescing) return true;
     return header.mayRelist && ((hopsOfLife.get(uid) ?? 0) > REMEMBERED_HOPS || lives.has(uid));
+  }
+
+  /** What it stands for beside itself was no hop, since of so few all are told. */
+  #mayHideEdits(uid: string): boolean {
+    return this.#context.header.mayRelist && this.#context.edited.has(uid);
   }
 
   #add(counter: Counter, check: string, detail: string): void {

@@ -146,6 +146,17 @@ test('a merged change covers what it stands for, and is counted where nobody ask
   expect(broken(entries)).toEqual(['coalescedUnexpected coalesced']);
 });
 
+test('what is no hop may be merged into one where nobody could watch, but covers no hop', () => {
+  const edited = state(1, 'a', { generation: 2 });
+  const moved = state(2, 'b', { generation: 2 });
+  const merged = [...BEGIN, truth(2, edited), truth(3, moved), told(3, moved, { coalesced: 2 })];
+  expect(broken(merged, {}, { mayRelist: true })).toEqual([]);
+  expect(broken(merged)).toEqual(['coalescedUnexpected coalesced']);
+  const again = state(3, 'c', { generation: 2 });
+  const skipped = [...merged.slice(0, -1), truth(4, again), told(4, again, { coalesced: 3 })];
+  expect(broken(skipped, {}, { mayRelist: true })).toEqual(['missed hopMissed']);
+});
+
 test('through a filter: entering and leaving count as hops', () => {
   const owners = { owners: ['b'] };
   const begin = [truth(1, one), mark(1, 'SYNCED'), truth(2, two), truth(3, three)];

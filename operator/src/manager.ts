@@ -270,6 +270,7 @@ export class Manager {
       highestEpoch: () => this.#highestEpoch,
       believed: this.#believed,
       onRenewed: () => this.#refresh(),
+      onKnown: () => this.#addAll(),
       metrics: this.#metrics.journal,
     });
   }
@@ -316,6 +317,7 @@ export class Manager {
       remembered: (key) => this.#journal?.remembered(key),
       epochFloor: () => this.#journal?.epochFloor ?? 0,
       believed: this.#believed,
+      awaitsJournal: () => this.#journal?.isAwaited ?? false,
       leads: () => this.#leads(),
       events: this.#events,
       metrics,

@@ -40,6 +40,7 @@ export interface SetReconcilerOptions {
   epochFloor?: () => number;
   /** An object without a stamp that is not to be believed. */
   believed: <T extends KubeObject>(object: T) => T;
+  awaitsJournal?: () => boolean;
   /** Asked before every write. */
   leads: () => boolean;
   events: Pick<EventRecorder, 'record'>;
@@ -96,6 +97,7 @@ export class SetReconciler {
       plan: (input) => state.memo.plan(input),
       remembered: this.#remembered(assignments),
       epochFloor: this.#options.epochFloor?.(),
+      awaitsJournal: this.#options.awaitsJournal?.(),
     });
     metrics.decideSeconds.observe((clock.monotonic() - started) / 1000);
     state.memory = decision.memory;
