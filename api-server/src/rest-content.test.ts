@@ -1,7 +1,9 @@
 import { gunzipSync } from 'node:zlib';
+import { filterDigest } from '@meshkit/shards/cursor';
 import { ShardError } from '@meshkit/shards/errors';
+import { sealResumeToken } from '@meshkit/shards/resume-token';
 import { describe, expect, it } from 'vitest';
-import { type History, setUp, shard } from '../test/rest-surface.ts';
+import { type History, LINEAGE, setUp, shard } from '../test/rest-surface.ts';
 
 const ADMIN = { authorization: 'Bearer admin' };
 
@@ -313,3 +315,17 @@ describe('a stream', () => {
     ]);
   });
 });
+  it.each([
+    ['garbage', 'tokenInvalid'],
+    [
+      sealResumeToken(filterDigest({}), { lineage: LINEAGE, position: '41', anchor: 'a', snapshot: false }),
+      'filterMismatch',
+    ],
+  ])('whose Last-Event-ID is wrong says that it is the header: %.10s', async (id, code) => {
+    const url = '/meshkit/shards/watch?namespace=payments&resumeToken=other';
+    const { status, body } = await setUp().get(url, { ...ADMIN, 'last-event-id': id });
+    expect({ status, code: body.code }).toEqual({ status: 400, code });
+    expect(body.detail).toMatch(/^last-event-id /);
+    expect(body.errors).toMatchObject([{ pointer: '/header/last-event-id' }]);
+  });
+

@@ -1,6 +1,7 @@
 import type { ServerResponse } from 'node:http';
 import { parseShardFilter } from '@meshkit/shards/filter';
 import type { ShardRepository } from '@meshkit/shards/repository';
+import { openResumeToken } from '@meshkit/shards/resume-token';
 import type { z } from 'zod';
 import { watchEventSchema } from './answer-schemas.ts';
 import type { EncodedViews } from './encoded-views.ts';
@@ -48,9 +49,13 @@ export function watchShards(source: WatchSource): StreamingOperation<unknown, z.
       });
       const watch = await source.repository.watch(
         {
+      const filter = parseShardFilter(conditions);
+      const { lastEventId } = reply.sse;
+      // Whoever opens it later does not know where it came in.
+      if (lastEventId) openResumeToken(filter, lastEventId, '/header/last-event-id');
           filter: parseShardFilter(conditions),
           // An EventSource reconnects with the URL it began with, so what it has seen since counts more.
-          resumeToken: reply.sse.lastEventId || resumeToken,
+          resumeToken: lastEventId || resumeToken,
           from,
           onExpired,
           allowCoalescing,
