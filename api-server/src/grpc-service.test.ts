@@ -35,6 +35,7 @@ describe('the gRPC service', () => {
       return { items, next, versionVector, resumeToken: 'r', consistency: 'snapshot' };
     },
     get: () => Promise.reject(new TypeError('a mistake of ours')),
+    asOf: () => ({ lineage: 'l', position: '9' }),
     diff: async () => EXAMPLE_DIFF,
     history: async () => EXAMPLE_HISTORY,
     status: async () => EXAMPLE_STATUS,

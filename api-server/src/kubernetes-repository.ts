@@ -12,6 +12,7 @@ import { judged } from '@meshkit/shards/judged-node';
 import { owningNodes } from '@meshkit/shards/owning-nodes';
 import { compareVersions, type MeshNode, type ShardAssignment, type ShardSet } from '@meshkit/shards/records';
 import type {
+  AsOf,
   DiffPage,
   DiffRequest,
   HistoryPage,
@@ -181,6 +182,10 @@ export class KubernetesRepository implements ShardRepository {
   }
 
   async get(namespace: string, name: string): Promise<ShardAssignment | undefined> {
+  asOf(): AsOf {
+    return { lineage: this.#lineage(), position: this.#timeline.position };
+  }
+
     return this.#timeline.get(namespace, name);
   }
 
@@ -200,8 +205,7 @@ export class KubernetesRepository implements ShardRepository {
       shards: this.#timeline.all({ namespace }),
       nodes: this.#nodes.list().map(judged),
       basis: {
-        lineage: this.#lineage(),
-        position: this.#timeline.position,
+        ...this.asOf(),
         shardSets: this.#sets.state.resourceVersion,
         nodes: this.#nodes.state.resourceVersion,
       },

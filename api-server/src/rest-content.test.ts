@@ -64,6 +64,21 @@ describe('entity tags', () => {
     expect(headers.etag).toMatch(/^"uid-0000\.40\.[0-9a-z]+\.json"$/);
   });
 
+  it.each([
+    '/meshkit/shards',
+    '/meshkit/shards/payments/orders.0000',
+    '/meshkit/shards/payments/orders.0000/explain',
+    '/meshkit/nodes',
+  ])('of %s come with how new the answer is, also when it is known', async (url) => {
+    const { get, history, records } = setUp();
+    const { etag, 'mesh-version-vector': version } = (await get(url)).headers;
+    expect(version).toBe('lineage="l-1", position="41"');
+    history.put('99', records);
+    const again = await get(url, { ...ADMIN, 'if-none-match': String(etag) });
+    expect(again.status).toBe(304);
+    expect(again.headers['mesh-version-vector']).toBe('lineage="l-1", position="99"');
+  });
+
   it('tell two histories apart in which a shard has the same versions', async () => {
     const { get, history, records } = setUp();
     const urls = ['/meshkit/shards', '/meshkit/shards/payments/orders.0000'];
@@ -302,6 +317,20 @@ describe('a stream', () => {
     expect(lines).toEqual([expect.objectContaining({ code, status })]);
   });
 
+  it.each([
+    ['garbage', 'tokenInvalid'],
+    [
+      sealResumeToken(filterDigest({}), { lineage: LINEAGE, position: '41', anchor: 'a', snapshot: false }),
+      'filterMismatch',
+    ],
+  ])('whose Last-Event-ID is wrong says that it is the header: %.10s', async (id, code) => {
+    const url = '/meshkit/shards/watch?namespace=payments&resumeToken=other';
+    const { status, body } = await setUp().get(url, { ...ADMIN, 'last-event-id': id });
+    expect({ status, code: body.code }).toEqual({ status: 400, code });
+    expect(body.detail).toMatch(/^last-event-id /);
+    expect(body.errors).toMatchObject([{ pointer: '/header/last-event-id' }]);
+  });
+
   it('is logged with the error that the server ended it with', async () => {
     const { app, lines } = setUp({ watchError: new ShardError('slowConsumer', 'you do not keep up') });
     const response = await app.inject({ url: '/meshkit/shards/watch', headers: ADMIN });
@@ -329,17 +358,3 @@ describe('a stream', () => {
     ]);
   });
 });
-  it.each([
-    ['garbage', 'tokenInvalid'],
-    [
-      sealResumeToken(filterDigest({}), { lineage: LINEAGE, position: '41', anchor: 'a', snapshot: false }),
-      'filterMismatch',
-    ],
-  ])('whose Last-Event-ID is wrong says that it is the header: %.10s', async (id, code) => {
-    const url = '/meshkit/shards/watch?namespace=payments&resumeToken=other';
-    const { status, body } = await setUp().get(url, { ...ADMIN, 'last-event-id': id });
-    expect({ status, code: body.code }).toEqual({ status: 400, code });
-    expect(body.detail).toMatch(/^last-event-id /);
-    expect(body.errors).toMatchObject([{ pointer: '/header/last-event-id' }]);
-  });
-

@@ -6,7 +6,7 @@ import type { Clock } from '@meshkit/shards/clock';
 import { ShardError } from '@meshkit/shards/errors';
 import { noneMatch } from '@meshkit/shards/etag';
 import { invalid } from '@meshkit/shards/problem';
-import type { VersionVector } from '@meshkit/shards/repository';
+import type { AsOf } from '@meshkit/shards/repository';
 import type { Scope, Target } from '@meshkit/shards/scope';
 import type { Span } from '@opentelemetry/api';
 import fastify, {
@@ -219,11 +219,11 @@ function requireAccept(request: FastifyRequest, mediaType: string): void {
 }
 
 async function send(request: FastifyRequest, reply: FastifyReply, answer: Answer): Promise<FastifyReply> {
-  const { etag, count, versionVector, links } = answer;
+  const { etag, count, asOf, links } = answer;
   request.access.count = count;
   const cacheControl = etag === undefined ? 'no-store' : 'private, no-cache';
   common(request, reply).headers({ ...(etag === undefined ? {} : { etag }), 'cache-control': cacheControl });
-  if (versionVector) reply.header('mesh-version-vector', vectorHeader(versionVector));
+  if (asOf) reply.header('mesh-version-vector', vectorHeader(asOf));
   const kept = etag !== undefined && !noneMatch(request.headers['if-none-match'], etag);
   if (kept) return reply.code(304).send();
   if (links) reply.header('link', linkHeader(links));
@@ -246,7 +246,7 @@ function common(request: FastifyRequest, reply: FastifyReply): FastifyReply {
 }
 
 /** A structured header (RFC 9651); positions are strings, because they outgrow its integers. */
-function vectorHeader({ lineage, position }: VersionVector): string {
+function vectorHeader({ lineage, position }: AsOf): string {
   const members = [`position="${position}"`];
   if (lineage !== undefined) members.unshift(`lineage="${lineage}"`);
   return members.join(', ');

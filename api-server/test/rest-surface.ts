@@ -102,6 +102,7 @@ export function setUp(
     list: async (filter, page) => history.list(filter, page),
     get: async (_namespace, name) => records.find(({ metadata }) => metadata.name === name),
     nodes: async () => [],
+    asOf: () => ({ lineage: history.lineage, position: history.position }),
     meshState: async () => ({
       sets: [orders],
       shards: records,
