@@ -1,3 +1,4 @@
+import type { ServerHttp2Stream } from 'node:http2';
 import { type Metadata, type StatusObject, status as statusCodes } from '@grpc/grpc-js';
 import type { Log } from '@meshkit/crds/log';
 import type { Clock } from '@meshkit/shards/clock';
@@ -135,6 +136,12 @@ export class GrpcCall<Request> {
     const headers = requested === undefined ? {} : { 'mesh-requested-protocol': requested };
     return transportOf({ httpVersion: '2.0', httpVersionMajor: 2, headers });
   }
+}
+
+/** What grpc-js has below a call, and shows nobody. */
+export function http2StreamOf(surface: object): ServerHttp2Stream | undefined {
+  const { call } = surface as { call?: { stream?: ServerHttp2Stream } };
+  return call?.stream;
 }
 
 function textOf(metadata: Metadata, key: string): string | undefined {

@@ -22,7 +22,7 @@ import { boundedSimulation } from '@meshkit/shards/simulate';
 import { accessOf } from './access-operation.ts';
 import { explainShard } from './explain-operation.ts';
 import { accessBytes, statusBytes } from './grpc-about.ts';
-import { type Admitted, type Gates, GrpcCall, type Method } from './grpc-call.ts';
+import { type Admitted, type Gates, GrpcCall, http2StreamOf, type Method } from './grpc-call.ts';
 import { GrpcEncodings } from './grpc-encoding.ts';
 import { explainRequest, explanationBytes } from './grpc-explain.ts';
 import { diffBytes, historyBytes } from './grpc-history.ts';
@@ -43,11 +43,14 @@ import { listPage, reach } from './list-page.ts';
 import { PLANS, simulated } from './simulate-operation.ts';
 import { serverStatus } from './status-operation.ts';
 import { Turns } from './turns.ts';
+import { cutUnread, type Patience } from './unread.ts';
 
 export interface GrpcServiceOptions extends Gates {
   repository: ShardRepository;
   /** The one of REST; absent: not shared with anybody. */
   plans?: Turns;
+  /** Absent: as documented. */
+  patience?: Patience;
 }
 
 /** Most clients take no message above 4 MiB; a page that would be larger is cut shorter. */
@@ -97,9 +100,12 @@ function asBytes(service: typeof ShardServiceService): ServiceDefinition {
   return Object.fromEntries(definition) as ServiceDefinition;
 }
 
-function unary<Request>(gates: Gates, method: UnaryMethod<Request>): handleUnaryCall<Uint8Array, Uint8Array> {
+function unary<Request>(
+  options: GrpcServiceOptions,
+  method: UnaryMethod<Request>,
+): handleUnaryCall<Uint8Array, Uint8Array> {
   return (surface, callback) => {
-    const call = new GrpcCall(gates, method, surface);
+    const call = new GrpcCall(options, method, surface);
     const gone = new AbortController();
     const answer = async (): Promise<Uint8Array> => {
       const admitted = await call.admit(surface.request);
@@ -118,6 +124,8 @@ function unary<Request>(gates: Gates, method: UnaryMethod<Request>): handleUnary
       (bytes) => {
         call.record(statusCodes.OK);
         callback(null, bytes);
+        const stream = http2StreamOf(surface);
+        if (stream) cutUnread(stream, bytes.length, options.patience);
       },
       (error: unknown) => {
         if (surface.cancelled) return;

@@ -23,11 +23,12 @@ import type { CacheHealth } from './kubernetes-repository.ts';
 import { accepts, acceptsGzip } from './negotiation.ts';
 import type { Answer, Operation, StreamExchange, StreamingOperation, Transport } from './operation.ts';
 import { problemReply, shardErrorOf, validatorCompiler } from './problem-reply.ts';
-import { protocolOf, transportOf } from './protocol.ts';
+import { carrierOf, protocolOf, transportOf } from './protocol.ts';
 import type { RateLimits } from './rate-limits.ts';
 import { MAX_BODY_BYTES, MAX_PARAMETER_LENGTH, refuseTooMuch } from './request-size.ts';
 import { allowedMethods, noSuchRoute } from './routes.ts';
 import type { Authenticator, Identity } from './token-review.ts';
+import { cutUnread, type Patience } from './unread.ts';
 
 declare module 'fastify' {
   interface FastifyRequest {
@@ -53,6 +54,8 @@ export interface RestOptions {
   recorder: AccessRecorder;
   clock: Clock;
   log: Log;
+  /** Absent: as documented. */
+  patience?: Patience;
 }
 
 export const JSON_TYPE = 'application/json';
@@ -108,6 +111,9 @@ export function createRest(options: RestOptions): FastifyInstance {
     if (allow.length === 0) throw noSuchRoute(operations, request);
     request.access.op = 'options';
     return common(request, reply).code(204).header('allow', allow.join(', ')).send();
+  });
+  app.addHook('onSend', async (_request, { raw }, payload) => {
+    if (Buffer.isBuffer(payload)) cutUnread(carrierOf(raw), payload.length, options.patience);
   });
   app.addHook('onResponse', async (request, reply) => {
     const durationMs = request.arrivedAt === undefined ? 0 : clock.monotonic() - request.arrivedAt;
