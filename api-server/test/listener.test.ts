@@ -212,6 +212,49 @@ it('a caller who leaves while it waits for its turn is no failure of the server'
   await listener.close(0);
 });
 
+it.each(['2.0', '1.1'])(
+  'a watcher who leaves before it is let in leaves no watch behind, HTTP/%s',
+  async (version) => {
+    const held = Promise.withResolvers<void>();
+    const left = Promise.withResolvers<void>();
+    const arrived = Promise.withResolvers<void>();
+    let open = 0;
+    let closed = 0;
+    const { app } = setUp({
+      repository: {
+        watch: async () => {
+          open += 1;
+          const close = () => {
+            closed += 1;
+          };
+          return { messages: 0, close };
+        },
+      },
+    });
+    app.addHook('preHandler', async (_request, { raw }) => {
+      raw.once('close', () => left.resolve());
+      arrived.resolve();
+      await held.promise;
+    });
+    const address = { host: '127.0.0.1', port: 0 };
+    const listener = await listenTls(app, address, await readCertificate(TLS), systemClock);
+    const path = '/meshkit/shards/watch';
+    const wire = new Wire(listener.url);
+    const socket = connectTls({ host: '127.0.0.1', port: Number(new URL(listener.url).port), ca: CA });
+    if (version === '1.1')
+      socket.write(`GET ${path} HTTP/1.1\r\nHost: a\r\nAuthorization: Bearer admin\r\n\r\n`);
+    else wire.session.request({ ':path': path, authorization: 'Bearer admin' }).on('error', () => undefined);
+    await arrived.promise;
+    wire.close();
+    socket.destroy();
+    await left.promise;
+    held.resolve();
+    await eventually(() => open === 1 || undefined, 'the watch was asked for');
+    await eventually(() => closed === 1 || undefined, 'and given up');
+    await listener.close(0);
+  },
+);
+
 describe('certificate files', () => {
   it.each([
     [{ cert: '/does/not/exist.crt', key: TLS.key }, '--tls-cert /does/not/exist.crt: there is no such file'],
