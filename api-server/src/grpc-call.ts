@@ -144,6 +144,24 @@ export function http2StreamOf(surface: object): ServerHttp2Stream | undefined {
   return call?.stream;
 }
 
+/**
+ * The bytes of a request, which can be taken once. grpc-js keeps a request for as long as its call lasts, a watch's for
+ * days; so what it keeps is empty from then on.
+ */
+export class RequestBytes {
+  #bytes: Uint8Array | undefined;
+
+  constructor(bytes: Uint8Array) {
+    this.#bytes = bytes;
+  }
+
+  take(): Uint8Array {
+    const bytes = this.#bytes ?? new Uint8Array();
+    this.#bytes = undefined;
+    return bytes;
+  }
+}
+
 function textOf(metadata: Metadata, key: string): string | undefined {
   const values = metadata.get(key);
   // More than one is none that anybody can rely on: joined, it is refused by whoever reads it.

@@ -1,3 +1,5 @@
+import { setFlagsFromString } from 'node:v8';
+import { runInNewContext } from 'node:vm';
 import { ShardError } from '@meshkit/shards/errors';
 import type { ShardFilter } from '@meshkit/shards/repository';
 import { openAnyResumeToken } from '@meshkit/shards/resume-token';
@@ -43,6 +45,11 @@ class Keeper implements WatchSink {
   types(): string[] {
     return this.messages.map((message) => (message.type === 'shard' ? message.event : message.type));
   }
+}
+
+function collectGarbage(): void {
+  setFlagsFromString('--expose-gc');
+  runInNewContext('gc')();
 }
 
 const anybody: WatchCaller = { key: 'jane', check: async () => undefined };
@@ -158,6 +165,29 @@ describe('the watch hub', () => {
     await settle();
     expect(sink.types()).toEqual(['bookmark', 'bookmark']);
     expect(sink.messages[1]).toMatchObject({ position: cluster.position });
+    await replica.stop();
+  });
+
+  it('does not keep what a watcher said to have', async () => {
+    const { cluster, replica, happen } = setUp(2);
+    const client = new Client(cluster, { filter: {} });
+    await client.connect(replica, 20);
+    client.take(20);
+    client.cut();
+    for (const owner of ['node-2', 'node-3', 'node-4']) cluster.write('a/orders.0', owner);
+    await happen();
+    const sink = new Keeper();
+    const begin = async () => {
+      const known = new Map([['a/orders.0', { uid: 'uid-1', generation: 1, version: 1 }]]);
+      const request = { filter: {}, resumeToken: client.token, onExpired: 'diff' as const, known };
+      return { stream: await replica.hub.watch(request, sink, anybody), known: new WeakRef(known) };
+    };
+    const { stream, known } = await begin();
+    expect(sink.types().at(-1)).toBe('snapshot-end');
+    await settle();
+    collectGarbage();
+    expect(known.deref()).toBeUndefined();
+    expect(stream.messages).toBe(sink.messages.length);
     await replica.stop();
   });
 

@@ -41,6 +41,8 @@ export interface StreamOptions {
 const PARKED = Symbol('parked');
 /** What catching up is made of: something to write, or something to wait for. */
 type Step = Writes | typeof PARKED | Promise<void>;
+/** Of a live stream; a generator that has ended still holds what it was given. */
+const CAUGHT_UP: Iterator<Step, void> = [][Symbol.iterator]();
 /** So often may a stream start over without having caught up. */
 const MAX_START_OVERS = 3;
 
@@ -58,7 +60,8 @@ export class WatchStream implements Watch {
   uncheckedSince: number | undefined;
   readonly #owner: StreamOwner;
   readonly #sink: WatchSink;
-  readonly #options: StreamOptions;
+  readonly #failWhenExpired: boolean;
+  readonly #allowCoalescing: boolean;
   /** Number of the newest change that it has been told of, or that is none of its concern. */
   #told = 0;
   /** The newest settled state that it knows, as far as that is not the one after `told`. */
@@ -72,7 +75,7 @@ export class WatchStream implements Watch {
   #restarts: number;
   #phase: 'catchingUp' | 'live' | 'ended' = 'catchingUp';
   /** What it still has to hear before it is live. */
-  #source: Generator<Step>;
+  #source: Iterator<Step, void>;
   /** Inside a block that can only be resumed as a whole: the token for that. */
   #blockToken: string | undefined;
   readonly #block: BlockProgress = {
@@ -97,7 +100,9 @@ export class WatchStream implements Watch {
 
   constructor(owner: StreamOwner, options: StreamOptions) {
     this.#owner = owner;
-    this.#options = options;
+    // Not the start: what the client said to have may be as large as all that there is.
+    this.#failWhenExpired = options.failWhenExpired;
+    this.#allowCoalescing = options.allowCoalescing;
     this.#sink = options.sink;
     this.caller = options.caller;
     this.audience = options.audience;
@@ -380,7 +385,7 @@ export class WatchStream implements Watch {
 
   *#resetTo(reason: ResetReason): Generator<Step> {
     const { timeline, journal } = this.#owner;
-    if (this.#options.failWhenExpired) throw cannotContinue(reason, timeline, journal);
+    if (this.#failWhenExpired) throw cannotContinue(reason, timeline, journal);
     this.#startOvers += 1;
     if (this.#startOvers > MAX_START_OVERS) throw slowConsumer();
     this.#known = undefined;
@@ -418,13 +423,14 @@ export class WatchStream implements Watch {
 
   #lag(): void {
     this.#owner.lagged(this);
-    if (!this.#options.allowCoalescing) this.end(slowConsumer());
+    if (!this.#allowCoalescing) this.end(slowConsumer());
     else {
       this.#phase = 'catchingUp';
       this.#source = this.#fold();
       this.#waitForDrain();
     }
   }
+        this.#source = CAUGHT_UP;
 
   #waitForDrain(): void {
     this.#waitingSince = this.#owner.now();
