@@ -168,6 +168,30 @@ describe('the watch hub', () => {
     await replica.stop();
   });
 
+  it('says a bookmark in silence to those who wait for it to catch up, and no newer one than their own', async () => {
+    const { cluster, replica: behind, happen } = setUp();
+    const ahead = new Replica(cluster, 100);
+    // Something else of the cluster, of which only one has heard.
+    cluster.pass(5);
+    ahead.hear(Number.POSITIVE_INFINITY);
+    const told = new Keeper();
+    await watch(ahead, told);
+    const { position, token: resumeToken } = told.messages[0] as { position: string; token: string };
+    const sink = new Keeper();
+    await behind.hub.watch({ filter: {}, resumeToken }, sink, anybody);
+    await settle();
+    expect(sink.messages).toMatchObject([{ type: 'bookmark', position }]);
+    await behind.clock.advance(31_000);
+    await settle();
+    expect(sink.types()).toEqual(['bookmark', 'bookmark', 'bookmark', 'bookmark']);
+    expect(new Set(sink.messages.map((message) => JSON.stringify(message))).size).toBe(1);
+    // Nor does it wait any longer once the replica has got there.
+    cluster.write('a/orders.0', 'node-2');
+    await happen();
+    expect(sink.types().at(-1)).toBe('MODIFIED');
+    await Promise.all([ahead.stop(), behind.stop()]);
+  });
+
   it('does not keep what a watcher said to have', async () => {
     const { cluster, replica, happen } = setUp(2);
     const client = new Client(cluster, { filter: {} });

@@ -95,6 +95,8 @@ export class WatchStream implements Watch {
   #elsewhere = false;
   #waiting = false;
   #waitingSince: number | undefined;
+  /** When it was told last that it waits for the timeline. */
+  #remindedAt: number | undefined;
   #startOvers = 0;
   #messages = 0;
 
@@ -168,6 +170,24 @@ export class WatchStream implements Watch {
     this.#mark = mark;
     this.#write(writes);
     return writes.messages;
+  }
+
+  /**
+   * While it waits for the timeline: the state that it knows, each time that a bookmark of it is due. Inside a
+   * reconstructed stretch there is none to name.
+   */
+  reminder(now: number, everyMs: number): Mark | undefined {
+    if (!this.#elsewhere || this.#unsure || this.#restarts !== this.#owner.timeline.restarts)
+      return undefined;
+    if (this.#sink.backlog > 0) return undefined;
+    this.#remindedAt ??= now;
+    if (now - this.#remindedAt < everyMs) return undefined;
+    this.#remindedAt = now;
+    return this.#mark;
+  }
+
+  remind(writes: Writes): void {
+    this.#write(writes);
   }
 
   beat(bytes: Uint8Array): void {
@@ -410,6 +430,7 @@ export class WatchStream implements Watch {
       const next = this.#source.next();
       if (next.done && this.#phase === 'catchingUp') {
         this.#phase = 'live';
+        this.#source = CAUGHT_UP;
         this.#known = undefined;
         this.#startOvers = 0;
         this.#owner.caughtUp(this);
@@ -430,7 +451,6 @@ export class WatchStream implements Watch {
       this.#waitForDrain();
     }
   }
-        this.#source = CAUGHT_UP;
 
   #waitForDrain(): void {
     this.#waitingSince = this.#owner.now();
