@@ -101,6 +101,7 @@ export class KubernetesRepository implements ShardRepository {
   /** Uid of the namespace kube-system. */
   #cluster = '';
   #connection: Omit<Following, 'synced'> = { connected: false };
+  #saidCramped = false;
 
   constructor(options: KubernetesRepositoryOptions) {
     this.#options = options;
@@ -181,11 +182,11 @@ export class KubernetesRepository implements ShardRepository {
     };
   }
 
-  async get(namespace: string, name: string): Promise<ShardAssignment | undefined> {
   asOf(): AsOf {
     return { lineage: this.#lineage(), position: this.#timeline.position };
   }
 
+  async get(namespace: string, name: string): Promise<ShardAssignment | undefined> {
     return this.#timeline.get(namespace, name);
   }
 
@@ -315,9 +316,22 @@ export class KubernetesRepository implements ShardRepository {
       if (event.type === 'REPLACED') await past.reach(event.items, event.resourceVersion, signal);
       this.#timeline.apply(event, anew);
       if (event.type === 'REPLACED') this.#nameHistory();
+      this.#sayCramped();
       for (const { position, reached } of this.#waiters) if (this.#hasReached(position)) reached();
       this.#hub.changed();
     }
+  }
+
+  /** Once: whoever set a size should know that it is not what counts. */
+  #sayCramped(): void {
+    const { ring } = this.#timeline;
+    if (this.#saidCramped || !ring.isCramped) return;
+    this.#saidCramped = true;
+    const { size: changes, bytes } = ring;
+    this.#options.log.warn(
+      { changes, bytes, limits: this.#options.ring },
+      'the ring holds fewer changes than it may, because of their memory',
+    );
   }
 
   /**
