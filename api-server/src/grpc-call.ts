@@ -1,3 +1,4 @@
+import type { ServerHttp2Stream } from 'node:http2';
 import { type Metadata, type StatusObject, status as statusCodes } from '@grpc/grpc-js';
 import type { Log } from '@meshkit/crds/log';
 import type { Clock } from '@meshkit/shards/clock';
@@ -133,6 +134,30 @@ export class GrpcCall<Request> {
     const requested = textOf(this.#surface.metadata, 'mesh-requested-protocol');
     const headers = requested === undefined ? {} : { 'mesh-requested-protocol': requested };
     return transportOf({ httpVersion: '2.0', httpVersionMajor: 2, headers });
+  }
+}
+
+/** What grpc-js has below a call, and shows nobody. */
+export function http2StreamOf(surface: object): ServerHttp2Stream | undefined {
+  const { call } = surface as { call?: { stream?: ServerHttp2Stream } };
+  return call?.stream;
+}
+
+/**
+ * The bytes of a request, which can be taken once. grpc-js keeps a request for as long as its call lasts, a watch's for
+ * days; so what it keeps is empty from then on.
+ */
+export class RequestBytes {
+  #bytes: Uint8Array | undefined;
+
+  constructor(bytes: Uint8Array) {
+    this.#bytes = bytes;
+  }
+
+  take(): Uint8Array {
+    const bytes = this.#bytes ?? new Uint8Array();
+    this.#bytes = undefined;
+    return bytes;
   }
 }
 

@@ -12,6 +12,7 @@ import { Registry } from 'prom-client';
 import { describe, expect, it } from 'vitest';
 import { AccessRecorder } from './access-record.ts';
 import { EXAMPLE_DIFF, EXAMPLE_HISTORY, EXAMPLE_STATUS } from './examples.ts';
+import { RequestBytes } from './grpc-call.ts';
 import { shardService } from './grpc-service.ts';
 import type { CacheHealth } from './kubernetes-repository.ts';
 
@@ -35,6 +36,7 @@ describe('the gRPC service', () => {
       const versionVector = { lineage: 'l', position: '9', namespaces: {} };
       return { items, next, versionVector, resumeToken: 'r', consistency: 'snapshot' };
     },
+    asOf: () => ({ lineage: 'l', position: '9' }),
     get: () => Promise.reject(new TypeError('a mistake of ours')),
     diff: async () => EXAMPLE_DIFF,
     history: async () => EXAMPLE_HISTORY,
@@ -69,13 +71,13 @@ describe('the gRPC service', () => {
   class Call extends EventEmitter {
     readonly metadata = new Metadata();
     readonly sent: Metadata[] = [];
-    readonly request: Buffer;
+    readonly request: RequestBytes;
     cancelled = false;
     deadline: number | Date = Number.POSITIVE_INFINITY;
 
     constructor(request: Uint8Array) {
       super();
-      this.request = Buffer.from(request);
+      this.request = new RequestBytes(request);
     }
 
     getDeadline(): number | Date {
@@ -177,6 +179,13 @@ describe('the gRPC service', () => {
       { op: 'status', scope: 'read', status: 'OK' },
     ]);
     expect(lines[0]?.scope).toBeUndefined();
+  });
+
+  it('lets go of what it was sent once it has read it', async () => {
+    const { filter } = ListRequest.fromPartial({ filter: { namespace: 'payments' } });
+    const call = list({ filter });
+    await run('list', call);
+    expect(call.request.take()).toHaveLength(0);
   });
 
   it('keeps a mistake of ours to itself', async () => {

@@ -186,7 +186,7 @@ export class HistoryReader {
 
   #tokenPosition(name: string, token: string): string {
     try {
-      const { lineage, position } = openAnyResumeToken(token, name);
+      const { lineage, position } = openAnyResumeToken(token, `/query/${name}`);
       if (lineage !== this.#options.lineage()) throw otherLineage(name);
       return position;
     } catch (error) {

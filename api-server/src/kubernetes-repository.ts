@@ -13,6 +13,7 @@ import { judged } from '@meshkit/shards/judged-node';
 import { owningNodes } from '@meshkit/shards/owning-nodes';
 import { compareVersions, type MeshNode, type ShardAssignment, type ShardSet } from '@meshkit/shards/records';
 import type {
+  AsOf,
   DiffPage,
   DiffRequest,
   HistoryPage,
@@ -104,6 +105,7 @@ export class KubernetesRepository implements ShardRepository {
   #connection: Omit<Following, 'synced'> = { connected: false };
   /** A policy guards the stamp of who changed a spec; not believed until kube-apiserver has said so. */
   #guarded = false;
+  #saidCramped = false;
 
   constructor(options: KubernetesRepositoryOptions) {
     this.#options = options;
@@ -185,6 +187,10 @@ export class KubernetesRepository implements ShardRepository {
     };
   }
 
+  asOf(): AsOf {
+    return { lineage: this.#lineage(), position: this.#timeline.position };
+  }
+
   async get(namespace: string, name: string): Promise<ShardAssignment | undefined> {
     return this.#timeline.get(namespace, name);
   }
@@ -205,8 +211,7 @@ export class KubernetesRepository implements ShardRepository {
       shards: this.#timeline.all({ namespace }),
       nodes: this.#nodes.list().map(judged),
       basis: {
-        lineage: this.#lineage(),
-        position: this.#timeline.position,
+        ...this.asOf(),
         shardSets: this.#sets.state.resourceVersion,
         nodes: this.#nodes.state.resourceVersion,
       },
@@ -317,9 +322,22 @@ export class KubernetesRepository implements ShardRepository {
       if (event.type === 'REPLACED') await past.reach(event.items, event.resourceVersion, signal);
       this.#timeline.apply(event, anew);
       if (event.type === 'REPLACED') this.#nameHistory();
+      this.#sayCramped();
       for (const { position, reached } of this.#waiters) if (this.#hasReached(position)) reached();
       this.#hub.changed();
     }
+  }
+
+  /** Once: whoever set a size should know that it is not what counts. */
+  #sayCramped(): void {
+    const { ring } = this.#timeline;
+    if (this.#saidCramped || !ring.isCramped) return;
+    this.#saidCramped = true;
+    const { size: changes, bytes } = ring;
+    this.#options.log.warn(
+      { changes, bytes, limits: this.#options.ring },
+      'the ring holds fewer changes than it may, because of their memory',
+    );
   }
 
   /**

@@ -7,7 +7,7 @@ import { ShardError } from '@meshkit/shards/errors';
 import { noneMatch } from '@meshkit/shards/etag';
 import { DNS_LABEL } from '@meshkit/shards/filter';
 import { invalid } from '@meshkit/shards/problem';
-import type { VersionVector } from '@meshkit/shards/repository';
+import type { AsOf } from '@meshkit/shards/repository';
 import type { Scope, Target } from '@meshkit/shards/scope';
 import type { Span } from '@opentelemetry/api';
 import fastify, {
@@ -25,11 +25,12 @@ import { accepts, acceptsGzip } from './negotiation.ts';
 import type { Answer, Operation, StreamExchange, StreamingOperation, Transport } from './operation.ts';
 import { shardParams } from './parameters.ts';
 import { problemReply, shardErrorOf, validatorCompiler } from './problem-reply.ts';
-import { protocolOf, transportOf } from './protocol.ts';
+import { carrierOf, protocolOf, transportOf } from './protocol.ts';
 import type { RateLimits } from './rate-limits.ts';
 import { MAX_BODY_BYTES, MAX_PARAMETER_LENGTH, refuseTooMuch } from './request-size.ts';
 import { allowedMethods, noSuchRoute } from './routes.ts';
 import type { Authenticator, Identity } from './token-review.ts';
+import { cutUnread, type Patience } from './unread.ts';
 
 declare module 'fastify' {
   interface FastifyRequest {
@@ -55,6 +56,8 @@ export interface RestOptions {
   recorder: AccessRecorder;
   clock: Clock;
   log: Log;
+  /** Absent: as documented. */
+  patience?: Patience;
 }
 
 export const JSON_TYPE = 'application/json';
@@ -110,6 +113,9 @@ export function createRest(options: RestOptions): FastifyInstance {
     if (allow.length === 0) throw noSuchRoute(operations, request);
     request.access.op = 'options';
     return common(request, reply).code(204).header('allow', allow.join(', ')).send();
+  });
+  app.addHook('onSend', async (_request, { raw }, payload) => {
+    if (Buffer.isBuffer(payload)) cutUnread(carrierOf(raw), payload.length, options.patience);
   });
   app.addHook('onResponse', async (request, reply) => {
     const durationMs = request.arrivedAt === undefined ? 0 : clock.monotonic() - request.arrivedAt;
@@ -232,11 +238,11 @@ function requireAccept(request: FastifyRequest, mediaType: string): void {
 }
 
 async function send(request: FastifyRequest, reply: FastifyReply, answer: Answer): Promise<FastifyReply> {
-  const { etag, count, versionVector, links } = answer;
+  const { etag, count, asOf, links } = answer;
   request.access.count = count;
   const cacheControl = etag === undefined ? 'no-store' : 'private, no-cache';
   common(request, reply).headers({ ...(etag === undefined ? {} : { etag }), 'cache-control': cacheControl });
-  if (versionVector) reply.header('mesh-version-vector', vectorHeader(versionVector));
+  if (asOf) reply.header('mesh-version-vector', vectorHeader(asOf));
   const kept = etag !== undefined && !noneMatch(request.headers['if-none-match'], etag);
   if (kept) return reply.code(304).send();
   if (links) reply.header('link', linkHeader(links));
@@ -259,7 +265,7 @@ function common(request: FastifyRequest, reply: FastifyReply): FastifyReply {
 }
 
 /** A structured header (RFC 9651); positions are strings, because they outgrow its integers. */
-function vectorHeader({ lineage, position }: VersionVector): string {
+function vectorHeader({ lineage, position }: AsOf): string {
   const members = [`position="${position}"`];
   if (lineage !== undefined) members.unshift(`lineage="${lineage}"`);
   return members.join(', ');

@@ -17,6 +17,7 @@ import type { Operation } from '../src/operation.ts';
 import { RateLimits } from '../src/rate-limits.ts';
 import { createRest } from '../src/rest.ts';
 import { type ReadSource, shardOperations } from '../src/shard-operations.ts';
+import type { Patience } from '../src/unread.ts';
 import { type WatchSource, watchShards } from '../src/watch-operation.ts';
 
 export function shard(id: string, phase: 'Active' | 'Draining' = 'Active'): ShardAssignment {
@@ -92,6 +93,7 @@ export function setUp(
     messages?: readonly WatchMessage[];
     watchError?: ShardError;
     shards?: number;
+    patience?: Patience;
   } = {},
 ) {
   const history = new History();
@@ -101,6 +103,7 @@ export function setUp(
   history.put('41', records);
   const repository: ReadSource['repository'] & WatchSource['repository'] & HistorySource['repository'] = {
     list: async (filter, page) => history.list(filter, page),
+    asOf: () => ({ lineage: history.lineage, position: history.position }),
     get: async (_namespace, name) => records.find(({ metadata }) => metadata.name === name),
     nodes: async () => [],
     meshState: async () => ({
@@ -168,6 +171,7 @@ export function setUp(
     recorder: new AccessRecorder(log, registry),
     clock,
     log,
+    patience: options.patience,
   });
   const get = async (url: string, headers: Record<string, string> = { authorization: 'Bearer admin' }) => {
     const response = await app.inject({ method: 'GET', url, headers });

@@ -127,9 +127,22 @@ test('positions on the wire never go back, but at a reset', () => {
 
 test('a token of a reconstructed stretch may resume before it, and only such a one', () => {
   const open = { kind: 'open', watcher: 'w', position: '1' } as const;
-  const entries = [...BEGIN, truth(2, two), told(2, two), open, mark(1), told(2, two), mark(2)];
+  const hop = told(2, two, { unsettled: true });
+  const entries = [...BEGIN, truth(2, two), hop, open, mark(1), hop, mark(2)];
   expect(broken(entries, { kind: 'wire' }, { mayReconstruct: true })).toEqual([]);
   expect(broken(entries, { kind: 'wire' })).toContain('outOfOrder tokenWentBack');
+});
+
+test('on the wire an event comes once, unless it had to be reconstructed', () => {
+  const before = [...BEGIN, truth(2, two)];
+  const twice = (more: object) => [...before, told(2, two, more), told(2, two, more), mark(2)];
+  for (const mayReconstruct of [false, true]) {
+    expect(broken(twice({}), { kind: 'wire' }, { mayReconstruct })).toEqual(['duplicated toldAgain']);
+    expect(broken(twice({ unsettled: true }), { kind: 'wire' }, { mayReconstruct })).toEqual([]);
+    expect(broken(twice({ source: 'reconcile' }), { kind: 'wire' }, { mayReconstruct })).toEqual([]);
+  }
+  const gone = [...before, told(2, two), truth(3), told(3), told(3), mark(3)];
+  expect(broken(gone, { kind: 'wire' })).toEqual(['duplicated toldAgain']);
 });
 
 test('a reset covers what it skips, and is counted where none is expected', () => {
