@@ -266,4 +266,25 @@ describe('ShardTracker', () => {
     const again = { ...leaves(9), source: 'reconcile' as const };
     expect(say(again, { ...message('ADDED', 9, shard('a', 3)), source: 'reconcile' })).toEqual([]);
   });
+
+  it('knows a hop that is told again by its version, although its generation is that of the end of the stretch', () => {
+    const tracker = new ShardTracker();
+    const say = (...messages: WatchMessage[]) => told(messages.flatMap((one) => tracker.apply(one)));
+    const leaves = (position: number, version: number): ShardMessage => ({
+      ...message('DELETED', position, shard('a', version), shard('a', version - 1)),
+      cause: 'filter',
+    });
+    const later = (one: ShardMessage): ShardMessage => ({
+      ...one,
+      position: '9',
+      current: { ...(one.current as ShardView), generation: 4 },
+      source: 'reconcile',
+    });
+    const hops = [message('ADDED', 2, shard('a', 1)), leaves(3, 2)];
+    const news = [message('ADDED', 9, shard('a', 6)), leaves(9, 8)];
+    say(...snapshot(1, shard('b', 3)), ...hops);
+    expect(say(...[...hops, ...news].map(later))).toEqual(['ADDED a@6', 'DELETED a@8 filter']);
+    expect(say(later(message('MODIFIED', 9, shard('b', 2))))).toEqual([]);
+    expect(say(later(message('MODIFIED', 9, shard('b', 4))))).toEqual(['MODIFIED b@4']);
+  });
 });

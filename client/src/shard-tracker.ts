@@ -104,7 +104,7 @@ export class ShardTracker {
     if (message.event === 'DELETED') return this.#remove(key, known, message);
     const current = message.current ?? view;
     const gone = this.#gone.get(current.uid);
-    if (!this.#listed && gone && (gone === 'dead' || isOld(current, gone))) return [];
+    if (!this.#listed && gone && (gone === 'dead' || isOld(message, current, gone))) return [];
     this.#listed?.add(key);
     this.#gone.delete(current.uid);
     if (known && known.view.uid === current.uid) return this.#update(key, known, current, message);
@@ -152,7 +152,7 @@ export class ShardTracker {
     }
     const { cause, current } = message;
     // It left before it came back, which was told.
-    if (current && !this.#listed && isOld(current, known.view)) {
+    if (current && !this.#listed && isOld(message, current, known.view)) {
       // What is known already came after it, whatever position a reconstructed stretch gives it now.
       const isBefore = current.version < known.view.version || current.generation < known.view.generation;
       if (isBefore || message.source === 'reconcile' || !isLater(message, known)) return [];
@@ -199,8 +199,13 @@ function newerOf(a: Gone, b: Gone): Gone {
   return { generation: Math.max(a.generation, b.generation), version: Math.max(a.version, b.version) };
 }
 
-/** Both counters only ever grow. */
-function isOld(view: ShardView, than: { generation: number; version: number }): boolean {
+/** Both counters only ever grow; but each step of a reconstructed stretch has the generation of its end. */
+function isOld(
+  { source }: ShardMessage,
+  view: ShardView,
+  than: { generation: number; version: number },
+): boolean {
+  if (source === 'reconcile' && view.version < than.version) return true;
   return view.generation <= than.generation && view.version <= than.version;
 }
 
@@ -213,6 +218,7 @@ function isRepeat(known: Known, current: ShardView, message: ShardMessage): bool
   const { view } = known;
   const [generation, version] = [current.generation - view.generation, current.version - view.version];
   const later = isLater(message, known);
+  if (message.source === 'reconcile' && version < 0) return true;
   if (generation === 0 && version === 0) return !later || message.source === 'reconcile';
   if (generation <= 0 && version <= 0) return true;
   return generation >= 0 && version >= 0 ? false : !later;
