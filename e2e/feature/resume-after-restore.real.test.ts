@@ -1,5 +1,6 @@
 import { cp, rm } from 'node:fs/promises';
 import { join } from 'node:path';
+import { openAnyResumeToken } from '@meshkit/shards/resume-token';
 import { afterAll, beforeAll, expect, it } from 'vitest';
 import { planeFiles } from '../control-plane/control-plane.ts';
 import { ResumeWorld, until, Watcher } from './resume-world.ts';
@@ -42,6 +43,9 @@ it('says so to every watcher when etcd was restored, and goes on from there', as
   const granted = world.grants.length;
   await world.moves(6);
   for (const watcher of watchers) await watcher.knows(world.grants.slice(granted));
+  // Until the journal has named the new history, and the server has heard of it, its tokens are good there alone.
+  const isNamed = ({ token = '' }: Watcher) => !openAnyResumeToken(token, 'token').lineage.includes('~');
+  await until(() => watchers.every(isNamed) || undefined, 'the name of the new history');
   // From now on tokens count again, also at an API server that knows nothing but the journal.
   const resets = watchers.map((watcher) => watcher.resets.length);
   for (const watcher of watchers) await watcher.stop();
