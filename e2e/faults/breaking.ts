@@ -2,7 +2,7 @@ import { cp, rm } from 'node:fs/promises';
 import { setTimeout as sleep } from 'node:timers/promises';
 import { SeededRandom } from '../bench/seeded-random.ts';
 import { planeFiles } from '../control-plane/control-plane.ts';
-import { type FaultClass, RUN_MS } from './schedule.ts';
+import { RUN_MS, type Wave } from './schedule.ts';
 import { type ApiServer, OPERATOR_LEASE_MS, type Stage } from './stage.ts';
 
 /** What is noted of each fault, in every run that goes on meanwhile. */
@@ -12,6 +12,8 @@ interface Breaking {
   stage: Stage;
   random: SeededRandom;
   note: FaultNote;
+  /** Of the wave; see `WAYS` in schedule.ts. */
+  index: number;
   /** Monotonic time after which nothing more is broken. */
   until: number;
 }
@@ -22,18 +24,17 @@ interface Breaking {
  */
 export async function breakThings(
   stage: Stage,
-  faultClass: FaultClass,
-  seed: number,
+  { faultClass, index, seed }: Wave,
   note: FaultNote,
 ): Promise<void> {
   const breaking = BREAKING[faultClass];
   if (!breaking) return;
   const random = new SeededRandom(seed);
   await sleep(random.below(400));
-  await breaking({ stage, random, note, until: performance.now() + RUN_MS - 600 });
+  await breaking({ stage, random, note, index, until: performance.now() + RUN_MS - 600 });
 }
 
-const BREAKING: Partial<Record<FaultClass, (breaking: Breaking) => Promise<void>>> = {
+const BREAKING: Partial<Record<Wave['faultClass'], (breaking: Breaking) => Promise<void>>> = {
   'api-server-kill': killApiServers,
   'operator-kill': killOperators,
   'leader-switch': switchLeaders,
@@ -74,11 +75,11 @@ async function killOperators({ stage, random, note, until }: Breaking): Promise<
   } while (performance.now() < until);
 }
 
-/** The old leader comes back and believes that it still leads; or loses its connection; or goes by itself. */
-async function switchLeaders({ stage, random, note, until }: Breaking): Promise<void> {
+/** The old leader comes back and believes that it still leads; or loses its connection; or goes by itself: a wave of each. */
+async function switchLeaders({ stage, random, note, index, until }: Breaking): Promise<void> {
+  const how = index % 3;
   do {
     const leader = await stage.leader();
-    const how = random.below(3);
     note('switch leader', 'begin');
     if (how === 0) {
       leader.child.pause();

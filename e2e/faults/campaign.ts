@@ -106,11 +106,8 @@ function stageOf(faultClass: FaultClass): string {
   return faultClass === 'restore' ? 'restore' : 'common';
 }
 
-async function runWave(
-  stage: Stage,
-  { faultClass, index, seed, runs: plans }: Wave,
-  patienceMs: number,
-): Promise<RunHistory[]> {
+async function runWave(stage: Stage, wave: Wave, patienceMs: number): Promise<RunHistory[]> {
+  const { faultClass, index, runs: plans } = wave;
   const mayRelist = LOSE_HISTORY.includes(faultClass);
   const killsApiServers = faultClass === 'api-server-kill' || faultClass === 'token-below-floor';
   const header = {
@@ -133,7 +130,7 @@ async function runWave(
       await Promise.all(runs.map((run) => run.rest()));
       await restore(stage, copy, index, note);
       await Promise.all(act());
-    } else await Promise.all([breakThings(stage, faultClass, seed, note), ...act()]);
+    } else await Promise.all([breakThings(stage, wave, note), ...act()]);
     await Promise.all(runs.map((run) => run.settle()));
   } finally {
     lag.stop();
