@@ -180,6 +180,8 @@ function stepOf(name: Step['do'], random: SeededRandom, watchers: number): Step 
     case 'restartWatcher':
       return { do: name, watcher };
     case 'halfOpen':
+      // Some are noticed by their silence before they break.
+      return { do: name, watcher, forMs: 500 + random.below(6_000) };
     case 'hold':
       return { do: name, watcher, forMs: 300 + random.below(1_500) };
     case 'partition':
