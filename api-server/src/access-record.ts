@@ -13,11 +13,19 @@ import {
 import { Counter, Histogram, type Registry } from 'prom-client';
 import type { Transport } from './operation.ts';
 
-/** How access to a request was decided; `none`: it was turned away before anybody asked who it is. */
-export type Decision = 'allow' | 'deny' | 'unauthenticated' | 'unavailable' | 'none';
+/** How access to a request was decided; `none`: nobody asked who it is, or it was turned away for what it is. */
+type Decision = 'allow' | 'deny' | 'unauthenticated' | 'unavailable' | 'none';
 
-/** What an error says of the decision; what was decided before stays decided. */
-export function decisionOf(before: Decision, { code }: ShardError): Decision {
+/** What an error says of the access that it ended. */
+export function noteFailure(access: AccessRecord, error: ShardError): void {
+  access.code = error.code;
+  access.decision = decisionOf(access.decision, error);
+  // Turned away for who they are, and so before they are anybody's identity.
+  if (error.code === 'identityRefused') access.user = String(error.details.user);
+}
+
+/** What was decided before stays decided. */
+function decisionOf(before: Decision, { code }: ShardError): Decision {
   if (before === 'allow') return before;
   const http = ERRORS[code].http;
   if (http === 401) return 'unauthenticated';
@@ -33,7 +41,7 @@ export interface AccessRecord {
   transport?: 'rest' | 'sse' | 'grpc';
   scope?: Scope;
   user?: string;
-  /** Absent: all namespaces. */
+  /** Absent: all namespaces, or, of a request that was refused, perhaps one that was not read. */
   namespace?: string;
   name?: string;
   decision: Decision;
@@ -49,6 +57,9 @@ export interface Outcome {
   protocol: string;
   durationMs: number;
 }
+
+/** How long they take is how long somebody listens. */
+const STREAMS: ReadonlySet<string> = new Set(['watch', 'healthWatch', 'reflection']);
 
 /** Says once per request who did what and how it went: a log line, metrics and a span. */
 export class AccessRecorder {
@@ -80,7 +91,7 @@ export class AccessRecorder {
     });
     this.#streamDuration = new Histogram({
       name: 'meshkit_stream_duration_seconds',
-      help: 'From the arrival of a watch to its end.',
+      help: 'From the arrival of a stream to its end.',
       labelNames: ['op', 'transport', 'status'],
       buckets: [1, 10, 60, 300, 900, 3_600, 4 * 3_600, 24 * 3_600],
       registers,
@@ -114,7 +125,7 @@ export class AccessRecorder {
     const { op, scope = '', decision, transport = 'rest', code } = access;
     this.#total.inc({ op, scope, decision, transport });
     this.#protocols.inc({ protocol });
-    const durations = op === 'watch' ? this.#streamDuration : this.#duration;
+    const durations = STREAMS.has(op) ? this.#streamDuration : this.#duration;
     durations.observe({ op, transport, status: String(status) }, durationMs / 1_000);
     const fields = { ...access, transport, protocol, status, durationMs: Math.round(durationMs * 100) / 100 };
     const ours = code === 'internal' || (typeof status === 'number' && status >= 500);

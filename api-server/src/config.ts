@@ -46,7 +46,9 @@ export const apiServerConfig = z.object({
     .describe('Of one user, over REST and gRPC, with ten times as many saved up at most; 0: no limit.'),
   ringSize: whole(1)
     .default(WATCH_DEFAULTS.ringSize)
-    .describe('Changes held in memory, for resuming watches and for later pages of a list.'),
+    .describe(
+      'Changes held in memory, for resuming watches and for later pages of a list; fewer where they take more than 256 MiB, which the log then says.',
+    ),
   maxWatches: whole(1).default(WATCH_DEFAULTS.maxWatches).describe('Watches open at once.'),
   maxWatchesPerUser: whole(1)
     .default(WATCH_DEFAULTS.maxWatchesPerUser)

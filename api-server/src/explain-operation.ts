@@ -56,6 +56,7 @@ export function explainOperation(
         etag: weakEtag(JSON.stringify(content)),
         encode: () => Buffer.from(JSON.stringify({ ...content, basis })),
         count: explanation.nodes.length,
+        asOf: basis,
       };
     },
     document: {
@@ -66,6 +67,7 @@ export function explainOperation(
       schema: explanationSchema,
       example: EXAMPLE_EXPLANATION,
       errors: ['notFound'],
+      versioned: true,
     },
   };
 }

@@ -1,3 +1,4 @@
+import type { ServerHttp2Stream } from 'node:http2';
 import { type Metadata, type StatusObject, status as statusCodes } from '@grpc/grpc-js';
 import type { Log } from '@meshkit/crds/log';
 import type { Clock } from '@meshkit/shards/clock';
@@ -5,7 +6,7 @@ import { ShardError } from '@meshkit/shards/errors';
 import type { Scope, Target } from '@meshkit/shards/scope';
 import type { WatchCaller } from '@meshkit/shards/watch';
 import type { Span } from '@opentelemetry/api';
-import { type AccessRecord, type AccessRecorder, decisionOf } from './access-record.ts';
+import { type AccessRecord, type AccessRecorder, noteFailure } from './access-record.ts';
 import { type Authorizer, refusalOf } from './access-review.ts';
 import { grpcStatus } from './grpc-status.ts';
 import type { CacheHealth } from './kubernetes-repository.ts';
@@ -108,8 +109,7 @@ export class GrpcCall<Request> {
     const { log } = this.#gates;
     const { op } = this.#method;
     const known = shardErrorOf(error, (cause) => log.error({ err: cause, op }, 'call failed'));
-    this.access.code = known.code;
-    this.access.decision = decisionOf(this.access.decision, known);
+    noteFailure(this.access, known);
     return grpcStatus(known, op);
   }
 
@@ -137,13 +137,37 @@ export class GrpcCall<Request> {
   }
 }
 
+/** What grpc-js has below a call, and shows nobody. */
+export function http2StreamOf(surface: object): ServerHttp2Stream | undefined {
+  const { call } = surface as { call?: { stream?: ServerHttp2Stream } };
+  return call?.stream;
+}
+
+/**
+ * The bytes of a request, which can be taken once. grpc-js keeps a request for as long as its call lasts, a watch's for
+ * days; so what it keeps is empty from then on.
+ */
+export class RequestBytes {
+  #bytes: Uint8Array | undefined;
+
+  constructor(bytes: Uint8Array) {
+    this.#bytes = bytes;
+  }
+
+  take(): Uint8Array {
+    const bytes = this.#bytes ?? new Uint8Array();
+    this.#bytes = undefined;
+    return bytes;
+  }
+}
+
 function textOf(metadata: Metadata, key: string): string | undefined {
   const values = metadata.get(key);
   // More than one is none that anybody can rely on: joined, it is refused by whoever reads it.
   return values.length === 0 ? undefined : values.join(', ');
 }
 
-function textMetadata(metadata: Metadata): Record<string, string> {
+export function textMetadata(metadata: Metadata): Record<string, string> {
   const entries = Object.entries(metadata.getMap());
   return Object.fromEntries(
     entries.filter((entry): entry is [string, string] => typeof entry[1] === 'string'),

@@ -66,7 +66,7 @@ function response(message: WatchMessage, { reason = '', ...carried }: Transport)
     }
     case 'reset': {
       const value = { reason: resetReason(message.reason) };
-      return { resumeToken, position: '', message: { $case: 'reset', value } };
+      return { resumeToken, position: '', message: { $case: 'reset', value }, transport };
     }
     case 'goaway': {
       const { reconnectAfterMs } = message;

@@ -7,7 +7,9 @@ import {
 } from '@grpc/grpc-js';
 import type { Clock } from '@meshkit/shards/clock';
 import { ShardError } from '@meshkit/shards/errors';
+import type { AccessRecorder } from './access-record.ts';
 import { GrpcHealth } from './grpc-health.ts';
+import { recordOpenCalls } from './grpc-open-calls.ts';
 import { REFLECTION_SERVICES, reflection } from './grpc-reflection.ts';
 import { MAX_WATCH_BYTES } from './grpc-request.ts';
 import type { ListenAddress } from './listener.ts';
@@ -19,7 +21,11 @@ export interface GrpcListenerOptions {
   certificate: Certificate;
   /** Why requests should go elsewhere; undefined when ready. */
   notReady: () => string | undefined;
+  /** For calls of health and reflection; those of the service see to it themselves. */
+  recorder: AccessRecorder;
   clock: Clock;
+  /** Of a connection, and then of the calls that it still has; absent: half an hour each. */
+  age?: { ms: number; graceMs: number };
 }
 
 /** An open port that speaks gRPC. */
@@ -35,15 +41,17 @@ export interface GrpcListener {
 }
 
 const MINUTE_MS = 60_000;
+/**
+ * Connections do not grow old, so that their memory does not either and new replicas get their share: calls under way
+ * go on for the grace, which is enough for all that have an end; a watch goes on elsewhere, with its token.
+ */
+const AGE = { ms: 30 * MINUTE_MS, graceMs: 30 * MINUTE_MS };
 
 /** Documented in docs/grpc.md. */
 const OPTIONS = {
   // A peer that does not answer a ping is gone: its streams must not be kept for it.
   'grpc.keepalive_time_ms': 30_000,
   'grpc.keepalive_timeout_ms': 10_000,
-  // Connections do not grow old, so that their memory does not either and new replicas get their share; calls under
-  // way, a watch among them, go on to their end.
-  'grpc.max_connection_age_ms': 30 * MINUTE_MS,
   'grpc.max_connection_idle_ms': 5 * MINUTE_MS,
   'grpc.max_concurrent_streams': 1_000,
   // Above what a request may have, so that it is refused with an answer that says so.
@@ -53,8 +61,13 @@ const OPTIONS = {
 
 /** gRPC over HTTP/2 with TLS, with health and reflection beside the service. Throws `unavailable` when the port cannot be had. */
 export async function listenGrpc(options: GrpcListenerOptions): Promise<GrpcListener> {
-  const { service, address, certificate, notReady, clock } = options;
-  const server = new Server(OPTIONS);
+  const { service, address, certificate, notReady, recorder, clock, age = AGE } = options;
+  const server = new Server({
+    ...OPTIONS,
+    'grpc.max_connection_age_ms': age.ms,
+    'grpc.max_connection_age_grace_ms': age.graceMs,
+    interceptors: [recordOpenCalls(recorder, clock)],
+  });
   const health = new GrpcHealth(notReady);
   server.addService(service.definition, service.implementation);
   server.addService(health.definition, health.implementation);

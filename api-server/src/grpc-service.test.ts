@@ -5,12 +5,14 @@ import { silentLog } from '@meshkit/crds/log';
 import { GetAccessResponse } from '@meshkit/proto/v1/access';
 import { GetRequest, ListRequest, ListResponse } from '@meshkit/proto/v1/shard_service';
 import { GetStatusRequest, GetStatusResponse } from '@meshkit/proto/v1/status';
+import { ShardError } from '@meshkit/shards/errors';
 import { API_VERSION, type ShardAssignment } from '@meshkit/shards/records';
 import type { ShardRepository } from '@meshkit/shards/repository';
 import { Registry } from 'prom-client';
 import { describe, expect, it } from 'vitest';
 import { AccessRecorder } from './access-record.ts';
 import { EXAMPLE_DIFF, EXAMPLE_HISTORY, EXAMPLE_STATUS } from './examples.ts';
+import { RequestBytes } from './grpc-call.ts';
 import { shardService } from './grpc-service.ts';
 import type { CacheHealth } from './kubernetes-repository.ts';
 
@@ -34,6 +36,7 @@ describe('the gRPC service', () => {
       const versionVector = { lineage: 'l', position: '9', namespaces: {} };
       return { items, next, versionVector, resumeToken: 'r', consistency: 'snapshot' };
     },
+    asOf: () => ({ lineage: 'l', position: '9' }),
     get: () => Promise.reject(new TypeError('a mistake of ours')),
     diff: async () => EXAMPLE_DIFF,
     history: async () => EXAMPLE_HISTORY,
@@ -50,7 +53,13 @@ describe('the gRPC service', () => {
   };
   const { implementation, definition } = shardService({
     repository,
-    authenticator: { authenticate: async () => ({ user: 'jane', groups: [], key: 'k' }) },
+    authenticator: {
+      authenticate: async (authorization) => {
+        const user = authorization?.replace('Bearer ', '') ?? 'jane';
+        if (user.startsWith('system:')) throw new ShardError('identityRefused', 'no component', { user });
+        return { user, groups: [], key: 'k' };
+      },
+    },
     authorizer: { require: async () => undefined },
     limits: { request: () => undefined },
     cacheHealth: () => health,
@@ -62,13 +71,13 @@ describe('the gRPC service', () => {
   class Call extends EventEmitter {
     readonly metadata = new Metadata();
     readonly sent: Metadata[] = [];
-    readonly request: Buffer;
+    readonly request: RequestBytes;
     cancelled = false;
     deadline: number | Date = Number.POSITIVE_INFINITY;
 
     constructor(request: Uint8Array) {
       super();
-      this.request = Buffer.from(request);
+      this.request = new RequestBytes(request);
     }
 
     getDeadline(): number | Date {
@@ -125,6 +134,14 @@ describe('the gRPC service', () => {
     expect(lines).toMatchObject([{ op: 'list', transport: 'grpc', status: 'CANCELLED', decision: 'allow' }]);
   });
 
+  it('says in its log whom it turned away for who they are', async () => {
+    lines.length = 0;
+    const call = list({});
+    call.metadata.set('authorization', 'Bearer system:node:a');
+    expect(await run('list', call)).toMatchObject({ code: 7 });
+    expect(lines).toMatchObject([{ code: 'identityRefused', decision: 'deny', user: 'system:node:a' }]);
+  });
+
   it('says what is old, and serves nothing before it knows anything', async () => {
     health.stale = 'lost the watch';
     const stale = list({});
@@ -162,6 +179,13 @@ describe('the gRPC service', () => {
       { op: 'status', scope: 'read', status: 'OK' },
     ]);
     expect(lines[0]?.scope).toBeUndefined();
+  });
+
+  it('lets go of what it was sent once it has read it', async () => {
+    const { filter } = ListRequest.fromPartial({ filter: { namespace: 'payments' } });
+    const call = list({ filter });
+    await run('list', call);
+    expect(call.request.take()).toHaveLength(0);
   });
 
   it('keeps a mistake of ours to itself', async () => {

@@ -22,7 +22,14 @@ import { boundedSimulation } from '@meshkit/shards/simulate';
 import { accessOf } from './access-operation.ts';
 import { explainShard } from './explain-operation.ts';
 import { accessBytes, statusBytes } from './grpc-about.ts';
-import { type Admitted, type Gates, GrpcCall, type Method } from './grpc-call.ts';
+import {
+  type Admitted,
+  type Gates,
+  GrpcCall,
+  http2StreamOf,
+  type Method,
+  RequestBytes,
+} from './grpc-call.ts';
 import { GrpcEncodings } from './grpc-encoding.ts';
 import { explainRequest, explanationBytes } from './grpc-explain.ts';
 import { diffBytes, historyBytes } from './grpc-history.ts';
@@ -43,11 +50,14 @@ import { listPage, reach } from './list-page.ts';
 import { PLANS, simulated } from './simulate-operation.ts';
 import { serverStatus } from './status-operation.ts';
 import { Turns } from './turns.ts';
+import { cutUnread, type Patience } from './unread.ts';
 
 export interface GrpcServiceOptions extends Gates {
   repository: ShardRepository;
   /** The one of REST; absent: not shared with anybody. */
   plans?: Turns;
+  /** Absent: as documented. */
+  patience?: Patience;
 }
 
 /** Most clients take no message above 4 MiB; a page that would be larger is cut shorter. */
@@ -89,20 +99,23 @@ export function shardService(options: GrpcServiceOptions): {
 
 /** Bytes in, bytes out: requests are read where their faults can be answered, and what many get is encoded once. */
 function asBytes(service: typeof ShardServiceService): ServiceDefinition {
-  const requestDeserialize = (bytes: Buffer) => bytes;
+  const requestDeserialize = (bytes: Buffer) => new RequestBytes(bytes);
   const definition = Object.entries(service).map(([name, method]) => {
     const raw = { ...method, requestDeserialize, responseSerialize: bufferOf };
-    return [name, raw as unknown as MethodDefinition<Uint8Array, Uint8Array>];
+    return [name, raw as unknown as MethodDefinition<RequestBytes, Uint8Array>];
   });
   return Object.fromEntries(definition) as ServiceDefinition;
 }
 
-function unary<Request>(gates: Gates, method: UnaryMethod<Request>): handleUnaryCall<Uint8Array, Uint8Array> {
+function unary<Request>(
+  options: GrpcServiceOptions,
+  method: UnaryMethod<Request>,
+): handleUnaryCall<RequestBytes, Uint8Array> {
   return (surface, callback) => {
-    const call = new GrpcCall(gates, method, surface);
+    const call = new GrpcCall(options, method, surface);
     const gone = new AbortController();
     const answer = async (): Promise<Uint8Array> => {
-      const admitted = await call.admit(surface.request);
+      const admitted = await call.admit(surface.request.take());
       const { request, stale } = admitted;
       const { bytes, count } = await method.answer(request, gone.signal, admitted);
       call.access.count = count;
@@ -118,6 +131,8 @@ function unary<Request>(gates: Gates, method: UnaryMethod<Request>): handleUnary
       (bytes) => {
         call.record(statusCodes.OK);
         callback(null, bytes);
+        const stream = http2StreamOf(surface);
+        if (stream) cutUnread(stream, bytes.length, options.patience);
       },
       (error: unknown) => {
         if (surface.cancelled) return;
@@ -310,13 +325,13 @@ const WATCH: Method<ReturnType<typeof watchRequest>> = {
   target: ({ namespace }) => ({ namespace }),
 };
 
-function watch(options: GrpcServiceOptions): handleServerStreamingCall<Uint8Array, Uint8Array> {
+function watch(options: GrpcServiceOptions): handleServerStreamingCall<RequestBytes, Uint8Array> {
   const encodings = new GrpcEncodings();
   return (surface) => {
     const call = new GrpcCall(options, WATCH, surface);
     surface.once('close', () => call.cancelled());
     const open = async (): Promise<void> => {
-      const { request, caller, transport, stale } = await call.admit(surface.request);
+      const { request, caller, transport, stale } = await call.admit(surface.request.take());
       const { resumeToken, from, onExpired, allowCoalescing, known, ...conditions } = request;
       const filter = parseShardFilter(conditions);
       if (stale && !surface.cancelled) surface.sendMetadata(staleMetadata());
@@ -331,7 +346,7 @@ function watch(options: GrpcServiceOptions): handleServerStreamingCall<Uint8Arra
 }
 
 function refuse(
-  surface: ServerWritableStream<Uint8Array, Uint8Array>,
+  surface: ServerWritableStream<RequestBytes, Uint8Array>,
   call: GrpcCall<unknown>,
   error: unknown,
 ): void {

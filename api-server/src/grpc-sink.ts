@@ -1,8 +1,8 @@
-import { constants, type ServerHttp2Stream } from 'node:http2';
+import { constants } from 'node:http2';
 import { type ServerWritableStream, status as statusCodes } from '@grpc/grpc-js';
 import { ShardError } from '@meshkit/shards/errors';
 import type { Encoding, WatchSink } from '@meshkit/shards/watch';
-import type { GrpcCall } from './grpc-call.ts';
+import { type GrpcCall, http2StreamOf } from './grpc-call.ts';
 
 /** Messages that a stream may be behind. */
 const LIMIT = 256;
@@ -16,7 +16,7 @@ const LINGER_MS = 5_000;
 export class GrpcSink implements WatchSink {
   readonly encoding: Encoding;
   readonly limit = LIMIT;
-  readonly #stream: ServerWritableStream<Uint8Array, Uint8Array>;
+  readonly #stream: ServerWritableStream<unknown, Uint8Array>;
   readonly #call: GrpcCall<unknown>;
   #resume: (() => void) | undefined;
   readonly #taken = (): void => {
@@ -27,7 +27,7 @@ export class GrpcSink implements WatchSink {
   };
 
   constructor(
-    stream: ServerWritableStream<Uint8Array, Uint8Array>,
+    stream: ServerWritableStream<unknown, Uint8Array>,
     call: GrpcCall<unknown>,
     encoding: Encoding,
   ) {
@@ -55,7 +55,9 @@ export class GrpcSink implements WatchSink {
 
   end(error?: ShardError, token?: string): void {
     this.#resume = undefined;
-    const timer = setTimeout(() => reset(this.#stream), LINGER_MS);
+    // grpc-js leaves no other way to a stream whose client reads nothing: its status waits behind its messages for ever.
+    const reset = () => http2StreamOf(this.#stream)?.close(constants.NGHTTP2_CANCEL);
+    const timer = setTimeout(reset, LINGER_MS);
     this.#stream.once('close', () => clearTimeout(timer));
     if (error === undefined) {
       this.#call.record(statusCodes.OK);
@@ -68,10 +70,4 @@ export class GrpcSink implements WatchSink {
     // How grpc-js takes a status: what was written still goes out first.
     this.#stream.emit('error', status);
   }
-}
-
-/** grpc-js leaves no other way to a stream whose client reads nothing: its status waits behind its messages for ever. */
-function reset(stream: object): void {
-  const { call } = stream as { call?: { stream?: ServerHttp2Stream } };
-  call?.stream?.close(constants.NGHTTP2_CANCEL);
 }

@@ -42,6 +42,8 @@ describe('an error as a gRPC status', () => {
       { pointer: '/body/changes/0/maxConcurrentMoves', detail: 'too many' },
       { pointer: '/body/manifests/2/spec/loadBound', detail: 'below 1' },
       { pointer: '/body', detail: 'no protobuf' },
+      { pointer: '/query/maxItems', detail: 'a whole number from 1' },
+      { pointer: '/path/namespace', detail: 'no name' },
     ];
     const details = { errors, allowed: ['a', 'b'], resume: { cursor: 'c', consistency: 'keyset' }, limit: 3 };
     const error = new ShardError('invalidArgument', 'wrong', details);
@@ -54,6 +56,8 @@ describe('an error as a gRPC status', () => {
       'changes[0].max_concurrent_moves',
       'manifests_json[2].spec.loadBound',
       '/body',
+      'max_items',
+      'namespace',
     ]);
     expect(ErrorInfo.decode(found.ErrorInfo as Buffer).metadata).toEqual({
       allowed: 'a, b',
@@ -61,8 +65,10 @@ describe('an error as a gRPC status', () => {
       resumeConsistency: 'keyset',
       limit: '3',
     });
-    const ofNodes = BadRequest.decode(detailsOf(error, 'nodes').BadRequest as Buffer);
-    expect(ofNodes.fieldViolations[3]?.field).toBe('namespace');
+    for (const op of ['nodes', 'status', 'access']) {
+      const { fieldViolations } = BadRequest.decode(detailsOf(error, op).BadRequest as Buffer);
+      expect(fieldViolations[3]?.field).toBe('namespace');
+    }
   });
 
   it('fits into the trailers that clients read, and can always be sent', () => {

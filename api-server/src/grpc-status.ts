@@ -65,47 +65,42 @@ function violationsOf({ details }: ShardError, op?: string): { field: string; de
     .map(({ pointer, detail }) => ({ field: fieldOf(pointer, op), description: shortened(detail) }));
 }
 
-/** What the REST parameters are called here. */
+/** What REST parameters are called here, where that is not the same name. */
 const FIELDS: Record<string, string> = {
-  '/query/namespace': 'filter.namespace',
-  '/query/shardSet': 'filter.shard_set',
-  '/query/owner': 'filter.owners',
-  '/query/status': 'filter.phases',
-  '/query/zone': 'filter.zones',
-  '/query/search': 'filter.search',
-  '/query/pageSize': 'page_size',
-  '/query/cursor': 'page_token',
-  '/query/minVersion': 'min_version',
-  '/query/resumeToken': 'resume_token',
-  '/query/from': 'from',
-  '/query/to': 'to',
-  '/query/mode': 'mode',
-  '/query/since': 'since',
-  '/query/onExpired': 'on_expired',
-  '/path/namespace': 'namespace',
-  '/path/name': 'name',
+  namespace: 'filter.namespace',
+  shardSet: 'filter.shard_set',
+  owner: 'filter.owners',
+  status: 'filter.phases',
+  zone: 'filter.zones',
+  search: 'filter.search',
+  cursor: 'page_token',
 };
+/** Those whose namespace is no condition of a filter. */
+const UNFILTERED = ['nodes', 'status', 'access'];
 
 /** `/query/owner/3` -> `filter.owners[3]`; places that have no field keep their pointer. */
-function fieldOf(pointer: string, op?: string): string {
-  const [, place = pointer, index] = /^(\/\w+\/\w+)(?:\/(\d+))?$/.exec(pointer) ?? [];
-  // The filter of nodes is one field.
+function fieldOf(pointer: string, op = ''): string {
   if (pointer.startsWith('/body/')) return bodyField(pointer);
-  const field = op === 'nodes' && place === '/query/namespace' ? 'namespace' : FIELDS[place];
-  if (field === undefined) return pointer;
+  const [, part, name = '', index] = /^\/(query|path)\/(\w+)(?:\/(\d+))?$/.exec(pointer) ?? [];
+  if (part === undefined) return pointer;
+  const isPlain = part === 'path' || (name === 'namespace' && UNFILTERED.includes(op));
+  const field = (isPlain ? undefined : FIELDS[name]) ?? snakeCase(name);
   return index === undefined ? field : `${field}[${index}]`;
 }
 
 /** `/body/changes/0/shardSet` -> `changes[0].shard_set`; what is in a manifest keeps its names. */
 function bodyField(pointer: string): string {
   const [first = '', ...path] = pointer.split('/').slice(2);
-  const snake = (name: string) => name.replaceAll(/[A-Z]/g, (letter) => `_${letter.toLowerCase()}`);
   const inManifest = first === 'manifests';
   return path.reduce(
     (field, step) =>
-      /^\d+$/.test(step) ? `${field}[${step}]` : `${field}.${inManifest ? step : snake(step)}`,
-    inManifest ? 'manifests_json' : snake(first),
+      /^\d+$/.test(step) ? `${field}[${step}]` : `${field}.${inManifest ? step : snakeCase(step)}`,
+    inManifest ? 'manifests_json' : snakeCase(first),
   );
+}
+
+function snakeCase(name: string): string {
+  return name.replaceAll(/[A-Z]/g, (letter) => `_${letter.toLowerCase()}`);
 }
 
 /** Cut texts may end in half a character, which cannot be percent-encoded. */

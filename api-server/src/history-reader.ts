@@ -98,7 +98,6 @@ export class HistoryReader {
     const { namespace, name, limit, cursor, since } = request;
     const key = `${namespace}/${name}`;
     const place = cursor === undefined ? undefined : this.#place(key, cursor);
-    const { floor } = await this.#head(signal);
     const asked = since === undefined ? undefined : await this.#moment('since', since, signal);
     const from = place?.from ?? asked ?? { position: '0' };
     const items: LogItem[] = [];
@@ -126,6 +125,8 @@ export class HistoryReader {
         },
       );
     }
+    // Read last: what was forgotten meanwhile may be missing from the answer.
+    const { floor } = await this.#head(signal);
     const more = items.length > limit;
     if (more) items.pop();
     const last = items.at(-1);
@@ -185,7 +186,7 @@ export class HistoryReader {
 
   #tokenPosition(name: string, token: string): string {
     try {
-      const { lineage, position } = openAnyResumeToken(token, name);
+      const { lineage, position } = openAnyResumeToken(token, `/query/${name}`);
       if (lineage !== this.#options.lineage()) throw otherLineage(name);
       return position;
     } catch (error) {
@@ -213,7 +214,7 @@ export class HistoryReader {
     let first: string | undefined = gap ? gap.from : position;
     if (number === undefined) {
       const replay = await journal.replay({ position });
-      if (replay === 'expired' || replay === 'other') {
+      if (typeof replay === 'string') {
         const { head, floor } = await this.#head(signal);
         throw expired(floor.position, head.mark.position, floor.at);
       }
@@ -229,7 +230,11 @@ export class HistoryReader {
           yield { from: first, entries: entries.slice(piece.at), gaps };
           first = undefined;
         } else if (compareVersions(replay.mark.position, timeline.position) >= 0) return;
-        else if (!(await replay.more())) throw behind();
+        else if (!(await replay.more())) {
+          number = this.#inRing(replay, true);
+          if (number === undefined) throw behind();
+          break;
+        }
       }
     }
     // Taken out at once: the ring moves on.
@@ -244,10 +249,10 @@ export class HistoryReader {
   }
 
   /** Where the ring goes on after what the journal told; undefined when it cannot, or not without repeating. */
-  #inRing({ mark }: Replay): number | undefined {
+  #inRing({ mark }: Replay, isNewest = false): number | undefined {
     const { timeline } = this.#options;
     if (compareVersions(mark.position, timeline.position) > 0 || mark.anchor === '') return undefined;
-    const found = timeline.find(mark);
+    const found = timeline.find(mark, isNewest);
     return typeof found === 'object' && found.exact ? found.number : undefined;
   }
 

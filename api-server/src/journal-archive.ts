@@ -107,8 +107,9 @@ export class JournalArchive {
   }
 
   /**
-   * What happened since a settled state. `expired`: the journal does not tell; `other`: the state there was another one.
-   * Without an anchor whatever state there was will do. Rejects with `unavailable`.
+   * What happened since a settled state. `expired`: the journal does not tell; `behind`: it has not come so far, and does
+   * not soon; `other`: the state there was another one. Without an anchor whatever state there was will do. Rejects with
+   * `unavailable`.
    */
   async replay({
     position,
@@ -116,11 +117,11 @@ export class JournalArchive {
   }: {
     position: string;
     anchor?: string;
-  }): Promise<Replay | 'expired' | 'other'> {
+  }): Promise<Replay | 'expired' | 'behind' | 'other'> {
     const head = await this.head();
     if (!head || head.nonce !== this.nonce) return head ? 'other' : 'expired';
     const isAhead = compareVersions(head.mark.position, position) < 0;
-    if (isAhead && !(await this.beyond(position, true))) return 'expired';
+    if (isAhead && !(await this.beyond(position, true))) return 'behind';
     const piece = await this.after(position);
     if (piece === 'expired') return piece;
     if (piece?.exact && anchor !== undefined && piece.from.anchor !== anchor) return 'other';

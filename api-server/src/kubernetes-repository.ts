@@ -1,4 +1,5 @@
 import { Backoff } from '@meshkit/crds/backoff';
+import { isChangedByGuarded } from '@meshkit/crds/changed-by';
 import { Informer, type InformerOptions } from '@meshkit/crds/informer';
 import type { KubeClient } from '@meshkit/crds/kube-client';
 import type { Log } from '@meshkit/crds/log';
@@ -12,6 +13,7 @@ import { judged } from '@meshkit/shards/judged-node';
 import { owningNodes } from '@meshkit/shards/owning-nodes';
 import { compareVersions, type MeshNode, type ShardAssignment, type ShardSet } from '@meshkit/shards/records';
 import type {
+  AsOf,
   DiffPage,
   DiffRequest,
   HistoryPage,
@@ -27,6 +29,7 @@ import type {
 } from '@meshkit/shards/repository';
 import { sealResumeToken } from '@meshkit/shards/resume-token';
 import type { MeshState } from '@meshkit/shards/simulate';
+import { unstamped } from '@meshkit/shards/transition';
 import type { Watch, WatchCaller, WatchRequest, WatchSink } from '@meshkit/shards/watch';
 import type { Registry } from 'prom-client';
 import { HistoryReader } from './history-reader.ts';
@@ -100,6 +103,9 @@ export class KubernetesRepository implements ShardRepository {
   /** Uid of the namespace kube-system. */
   #cluster = '';
   #connection: Omit<Following, 'synced'> = { connected: false };
+  /** A policy guards the stamp of who changed a spec; not believed until kube-apiserver has said so. */
+  #guarded = false;
+  #saidCramped = false;
 
   constructor(options: KubernetesRepositoryOptions) {
     this.#options = options;
@@ -133,6 +139,7 @@ export class KubernetesRepository implements ShardRepository {
       this.#nodes.run(signal),
       this.#sets.run(signal),
       this.#options.journal?.follow((head) => this.#followJournal(head), signal),
+      this.#askForGuard(signal),
     ]);
     const ended = () => hub.abort();
     await Promise.all([following.finally(ended), this.#hub.run(hub.signal)]);
@@ -180,6 +187,10 @@ export class KubernetesRepository implements ShardRepository {
     };
   }
 
+  asOf(): AsOf {
+    return { lineage: this.#lineage(), position: this.#timeline.position };
+  }
+
   async get(namespace: string, name: string): Promise<ShardAssignment | undefined> {
     return this.#timeline.get(namespace, name);
   }
@@ -200,8 +211,7 @@ export class KubernetesRepository implements ShardRepository {
       shards: this.#timeline.all({ namespace }),
       nodes: this.#nodes.list().map(judged),
       basis: {
-        lineage: this.#lineage(),
-        position: this.#timeline.position,
+        ...this.asOf(),
         shardSets: this.#sets.state.resourceVersion,
         nodes: this.#nodes.state.resourceVersion,
       },
@@ -285,7 +295,7 @@ export class KubernetesRepository implements ShardRepository {
     const past = new JournalPast(this.#journal, this.#timeline, this.#options);
     try {
       // Before the list, so that the list is the newer of the two.
-      await past.begin(signal);
+      await past.begin(() => this.#readCluster(signal), signal);
       while (!signal.aborted) {
         this.#again = new AbortController();
         await this.#followFrom(past, AbortSignal.any([signal, this.#again.signal]));
@@ -300,7 +310,8 @@ export class KubernetesRepository implements ShardRepository {
     const onState = ({ connected, error }: { connected: boolean; error?: Error }) => {
       this.#connection = { connected, lastError: error?.message };
     };
-    const events = reflect({ ...this.#options, resource: SHARD_ASSIGNMENTS, signal, onState });
+    const transform = (shard: ShardAssignment) => (this.#guarded ? shard : unstamped(shard));
+    const events = reflect({ ...this.#options, resource: SHARD_ASSIGNMENTS, signal, onState, transform });
     for await (const event of events) {
       if (signal.aborted) break;
       // A list may be of another cluster than the one before, behind the same address.
@@ -311,9 +322,22 @@ export class KubernetesRepository implements ShardRepository {
       if (event.type === 'REPLACED') await past.reach(event.items, event.resourceVersion, signal);
       this.#timeline.apply(event, anew);
       if (event.type === 'REPLACED') this.#nameHistory();
+      this.#sayCramped();
       for (const { position, reached } of this.#waiters) if (this.#hasReached(position)) reached();
       this.#hub.changed();
     }
+  }
+
+  /** Once: whoever set a size should know that it is not what counts. */
+  #sayCramped(): void {
+    const { ring } = this.#timeline;
+    if (this.#saidCramped || !ring.isCramped) return;
+    this.#saidCramped = true;
+    const { size: changes, bytes } = ring;
+    this.#options.log.warn(
+      { changes, bytes, limits: this.#options.ring },
+      'the ring holds fewer changes than it may, because of their memory',
+    );
   }
 
   /**
@@ -345,6 +369,10 @@ export class KubernetesRepository implements ShardRepository {
     this.#restarts = this.#timeline.restarts;
     if (this.#nonceAtStart !== this.#journal.nonce) this.#timeline.joinLineage();
     this.#nonceAtStart = this.#journal.nonce;
+  }
+
+  async #askForGuard(signal: AbortSignal): Promise<void> {
+    this.#guarded = await isChangedByGuarded({ ...this.#options, signal });
   }
 
   /** What tells this cluster from every other one. Tries until it is known; undefined when aborted. */

@@ -21,7 +21,8 @@ export interface Listener {
   close(graceMs: number): Promise<void>;
 }
 
-const IDLE_SESSION_MS = 5 * 60_000;
+/** After so long without a sign of life a connection is told to go; what it has open then gets the grace, and is cut. */
+const IDLE_SESSION = { ms: 5 * 60_000, graceMs: 30_000 };
 const MAX_CONNECTIONS = 20_000;
 /**
  * Wide enough that the surface behind refuses too much with an answer: Node itself resets an HTTP/2 stream without
@@ -41,6 +42,7 @@ export async function listenTls(
   address: ListenAddress,
   certificate: Certificate,
   clock: Clock,
+  idle = IDLE_SESSION,
 ): Promise<Listener> {
   await app.ready();
   const server = createSecureServer({ ...LIMITS, ...certificate });
@@ -49,7 +51,13 @@ export async function listenTls(
   // An expectation that we do not know may be passed over (RFC 9110, section 10.1.1).
   server.on('checkExpectation', route);
   server.on('clientError', answerClientError);
-  server.on('session', (session) => session.setTimeout(IDLE_SESSION_MS, () => session.close()));
+  server.on('session', (session) => {
+    session.setTimeout(idle.ms, () => {
+      // By itself it would wait for its streams, though nobody reads them.
+      session.close();
+      setTimeout(() => session.destroy(), idle.graceMs).unref();
+    });
+  });
   server.maxConnections = MAX_CONNECTIONS;
   const sockets = new Set<Socket>();
   server.on('secureConnection', (socket: Socket) => {

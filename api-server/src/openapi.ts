@@ -123,7 +123,8 @@ function operationObject(operation: Operation, schemas: Json): Json {
       ? 'Needs a token, and no scope.'
       : `Needs mesh.${scope} (ClusterRole \`${SCOPE_ROLES[scope]}\`) on the namespace, or on all.`;
   const refusals = EVERYWHERE.filter((code) => scope !== undefined || code !== 'scopeMissing');
-  if (operation.op === 'list') headers.push('Mesh-Version-Vector', 'Link');
+  if (document.versioned) headers.push('Mesh-Version-Vector');
+  if (operation.op === 'list') headers.push('Link');
   return {
     operationId,
     tags: ['shards'],

@@ -1,5 +1,5 @@
 import type { ErrorCode, ShardError } from '@meshkit/shards/errors';
-import type { VersionVector } from '@meshkit/shards/repository';
+import type { AsOf } from '@meshkit/shards/repository';
 import type { Scope, Target } from '@meshkit/shards/scope';
 import type { WatchCaller } from '@meshkit/shards/watch';
 import type { FastifyReply, FastifyRequest } from 'fastify';
@@ -14,7 +14,8 @@ export interface Answer {
   encode(): Buffer;
   /** Records in the answer, for the log. */
   count: number;
-  versionVector?: VersionVector;
+  /** How new it is; for those who have it already, up to when it still holds. */
+  asOf?: AsOf;
   /** Relation -> path and query, for the Link header (RFC 8288). */
   links?: Readonly<Record<string, string>>;
 }
@@ -47,6 +48,8 @@ interface OperationDocument {
   example: unknown;
   /** Besides those that every operation may give. */
   errors: readonly ErrorCode[];
+  /** Says how new it is (`Mesh-Version-Vector`). */
+  versioned?: true;
   /** Has no entity tag, and is not to be kept (`no-store`). */
   momentary?: true;
 }

@@ -1,4 +1,5 @@
-import type { IncomingHttpHeaders } from 'node:http';
+import type { IncomingHttpHeaders, ServerResponse } from 'node:http';
+import type { ServerHttp2Stream } from 'node:http2';
 import { invalid } from '@meshkit/shards/problem';
 import type { Transport } from './operation.ts';
 
@@ -10,6 +11,12 @@ const REQUESTED = /^(h3|h2)(?:[ \t]*;[ \t]*reason=(timeout|refused|disabled))?$/
 /** As seen on the connection itself; nothing that a client claims counts. */
 export function protocolOf(raw: { httpVersion: string; httpVersionMajor: number }): string {
   return raw.httpVersionMajor >= 2 ? `h${raw.httpVersionMajor}` : `http/${raw.httpVersion}`;
+}
+
+/** What an answer is written to: over HTTP/2 a stream, and Node's response only stands for it. */
+export function carrierOf(response: ServerResponse): ServerHttp2Stream | ServerResponse {
+  const { stream = response } = response as ServerResponse & { stream?: ServerHttp2Stream };
+  return stream;
 }
 
 /**

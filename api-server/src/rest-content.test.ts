@@ -1,7 +1,9 @@
 import { gunzipSync } from 'node:zlib';
+import { filterDigest } from '@meshkit/shards/cursor';
 import { ShardError } from '@meshkit/shards/errors';
+import { sealResumeToken } from '@meshkit/shards/resume-token';
 import { describe, expect, it } from 'vitest';
-import { type History, setUp, shard } from '../test/rest-surface.ts';
+import { type History, LINEAGE, setUp, shard } from '../test/rest-surface.ts';
 
 const ADMIN = { authorization: 'Bearer admin' };
 
@@ -59,7 +61,36 @@ describe('entity tags', () => {
       });
     }
     const { headers } = await get('/meshkit/shards/payments/orders.0000');
-    expect(headers.etag).toBe('"uid-0000.40.json"');
+    expect(headers.etag).toMatch(/^"uid-0000\.40\.[0-9a-z]+\.json"$/);
+  });
+
+  it.each([
+    '/meshkit/shards',
+    '/meshkit/shards/payments/orders.0000',
+    '/meshkit/shards/payments/orders.0000/explain',
+    '/meshkit/nodes',
+  ])('of %s come with how new the answer is, also when it is known', async (url) => {
+    const { get, history, records } = setUp();
+    const { etag, 'mesh-version-vector': version } = (await get(url)).headers;
+    expect(version).toBe('lineage="l-1", position="41"');
+    history.put('99', records);
+    const again = await get(url, { ...ADMIN, 'if-none-match': String(etag) });
+    expect(again.status).toBe(304);
+    expect(again.headers['mesh-version-vector']).toBe('lineage="l-1", position="99"');
+  });
+
+  it('tell two histories apart in which a shard has the same versions', async () => {
+    const { get, history, records } = setUp();
+    const urls = ['/meshkit/shards', '/meshkit/shards/payments/orders.0000'];
+    const before = await Promise.all(urls.map(async (url) => (await get(url)).headers.etag));
+    // The cluster was restored: the same version was given out again, for another owner.
+    const [first, ...others] = records.splice(0);
+    records.push({ ...first!, status: { ...first!.status!, owner: 'node-2', epoch: 200 } }, ...others);
+    history.put('41', records);
+    for (const [at, url] of urls.entries()) {
+      const { status } = await get(url, { ...ADMIN, 'if-none-match': String(before[at]) });
+      expect({ url, status }).toEqual({ url, status: 200 });
+    }
   });
 
   it('are not given away to who may not read', async () => {
@@ -284,6 +315,20 @@ describe('a stream', () => {
     });
     expect(response.statusCode).toBe(status);
     expect(lines).toEqual([expect.objectContaining({ code, status })]);
+  });
+
+  it.each([
+    ['garbage', 'tokenInvalid'],
+    [
+      sealResumeToken(filterDigest({}), { lineage: LINEAGE, position: '41', anchor: 'a', snapshot: false }),
+      'filterMismatch',
+    ],
+  ])('whose Last-Event-ID is wrong says that it is the header: %.10s', async (id, code) => {
+    const url = '/meshkit/shards/watch?namespace=payments&resumeToken=other';
+    const { status, body } = await setUp().get(url, { ...ADMIN, 'last-event-id': id });
+    expect({ status, code: body.code }).toEqual({ status: 400, code });
+    expect(body.detail).toMatch(/^last-event-id /);
+    expect(body.errors).toMatchObject([{ pointer: '/header/last-event-id' }]);
   });
 
   it('is logged with the error that the server ended it with', async () => {

@@ -235,6 +235,49 @@ describe('access', () => {
   });
 });
 
+describe('the access log of what was refused', () => {
+  const LIST = '/meshkit/shards?namespace=payments';
+  const SHARD = '/meshkit/shards/payments/orders.0000';
+  const admin = { authorization: 'Bearer admin' };
+  const node = { authorization: 'Bearer system:node:a' };
+
+  it.each<[string, Record<string, string>, object]>([
+    [LIST, node, { code: 'identityRefused', decision: 'deny', user: 'system:node:a', namespace: 'payments' }],
+    [LIST, {}, { code: 'unauthenticated', namespace: 'payments' }],
+    [
+      LIST,
+      { ...admin, accept: 'text/html' },
+      { code: 'notAcceptable', user: 'admin', namespace: 'payments' },
+    ],
+    [`${LIST}&pageSize=0`, admin, { code: 'invalidArgument', user: 'admin', namespace: 'payments' }],
+    [SHARD, {}, { code: 'unauthenticated', namespace: 'payments', name: 'orders.0000' }],
+    ['/meshkit/shards/payments/a%20b', admin, { code: 'invalidArgument', namespace: 'payments' }],
+  ])('says what %s was about, with %j', async (url, headers, line) => {
+    const { get, lines } = setUp();
+    await get(url, headers);
+    expect(lines).toMatchObject([line]);
+  });
+
+  it('says it of a body too, and of the one request too many', async () => {
+    const { get, post, lines } = setUp({ requestsPerSecond: 0.1 });
+    await post('/meshkit/shards/simulate', { namespace: 'payments', changes: 'none' });
+    await get(LIST);
+    expect(lines).toMatchObject([
+      { op: 'simulate', code: 'invalidArgument', namespace: 'payments' },
+      { op: 'list', code: 'rateLimited', namespace: 'payments', user: 'admin' },
+    ]);
+  });
+
+  it.each(['?namespace=UPPER', '?namespace=a&namespace=b', ''])(
+    'says nothing that cannot be: %s',
+    async (query) => {
+      const { get, lines } = setUp();
+      await get(`/meshkit/shards${query}`, {});
+      expect(lines[0]?.namespace).toBeUndefined();
+    },
+  );
+});
+
 describe('the server itself', () => {
   it('answers 503 until the first list is complete, but only to those who may know', async () => {
     const { get } = setUp({ health: { cold: 'waiting for the first list of ShardAssignments' } });

@@ -5,8 +5,9 @@ import type { Log } from '@meshkit/crds/log';
 import type { Clock } from '@meshkit/shards/clock';
 import { ShardError } from '@meshkit/shards/errors';
 import { noneMatch } from '@meshkit/shards/etag';
+import { DNS_LABEL } from '@meshkit/shards/filter';
 import { invalid } from '@meshkit/shards/problem';
-import type { VersionVector } from '@meshkit/shards/repository';
+import type { AsOf } from '@meshkit/shards/repository';
 import type { Scope, Target } from '@meshkit/shards/scope';
 import type { Span } from '@opentelemetry/api';
 import fastify, {
@@ -17,17 +18,19 @@ import fastify, {
 } from 'fastify';
 import type { ZodTypeProvider } from 'fastify-type-provider-zod';
 import manifest from '../package.json' with { type: 'json' };
-import { type AccessRecord, type AccessRecorder, decisionOf } from './access-record.ts';
+import { type AccessRecord, type AccessRecorder, noteFailure } from './access-record.ts';
 import { type Authorizer, refusalOf } from './access-review.ts';
 import type { CacheHealth } from './kubernetes-repository.ts';
 import { accepts, acceptsGzip } from './negotiation.ts';
 import type { Answer, Operation, StreamExchange, StreamingOperation, Transport } from './operation.ts';
+import { shardParams } from './parameters.ts';
 import { problemReply, shardErrorOf, validatorCompiler } from './problem-reply.ts';
-import { protocolOf, transportOf } from './protocol.ts';
+import { carrierOf, protocolOf, transportOf } from './protocol.ts';
 import type { RateLimits } from './rate-limits.ts';
 import { MAX_BODY_BYTES, MAX_PARAMETER_LENGTH, refuseTooMuch } from './request-size.ts';
 import { allowedMethods, noSuchRoute } from './routes.ts';
 import type { Authenticator, Identity } from './token-review.ts';
+import { cutUnread, type Patience } from './unread.ts';
 
 declare module 'fastify' {
   interface FastifyRequest {
@@ -53,6 +56,8 @@ export interface RestOptions {
   recorder: AccessRecorder;
   clock: Clock;
   log: Log;
+  /** Absent: as documented. */
+  patience?: Patience;
 }
 
 export const JSON_TYPE = 'application/json';
@@ -83,8 +88,8 @@ export function createRest(options: RestOptions): FastifyInstance {
       : shardErrorOf(error, (cause) => log.error({ err: cause, url: request.url }, 'request failed'));
     // Errors in the framework come before the hooks that set these.
     request.access ??= { op: 'unknown', decision: 'none' };
-    request.access.code = shardError.code;
-    request.access.decision = decisionOf(request.access.decision, shardError);
+    noteFailure(request.access, shardError);
+    Object.assign(request.access, targetOf(request));
     const { status, headers, body } = problemReply(shardError);
     common(request, reply).code(status).headers(headers).send(Buffer.from(body));
   }
@@ -108,6 +113,9 @@ export function createRest(options: RestOptions): FastifyInstance {
     if (allow.length === 0) throw noSuchRoute(operations, request);
     request.access.op = 'options';
     return common(request, reply).code(204).header('allow', allow.join(', ')).send();
+  });
+  app.addHook('onSend', async (_request, { raw }, payload) => {
+    if (Buffer.isBuffer(payload)) cutUnread(carrierOf(raw), payload.length, options.patience);
   });
   app.addHook('onResponse', async (request, reply) => {
     const durationMs = request.arrivedAt === undefined ? 0 : clock.monotonic() - request.arrivedAt;
@@ -170,7 +178,9 @@ function register(app: FastifyInstance, operation: Operation, options: RestOptio
         return operation.stream(params, query, exchangeOf(operation, request, reply, target, options));
       const gone = new AbortController();
       // An error of the registry: what gives up because of it is no failure of ours.
-      reply.raw.once('close', () => gone.abort(new ShardError('timeout', 'the caller has gone')));
+      reply.raw.once('close', () => {
+        if (!reply.raw.writableFinished) gone.abort(new ShardError('timeout', 'the caller has gone'));
+      });
       const refusal = (other: Scope) => refusalOf(options.authorizer, identity, other, target);
       const asked = { body: request.body, identity, refusal };
       return send(request, reply, await operation.answer(params, query, gone.signal, asked));
@@ -192,6 +202,15 @@ function exchangeOf(
     authorizer.require(await authenticator.authenticate(authorization), scope, target);
   const caller = { key: identity.user, check };
   return { request, reply: common(request, reply), identity, caller, transport: request.transport! };
+}
+
+/** What a request is about that may be refused before its operation is asked; what cannot exist is left out. */
+function targetOf({ params, query, body }: FastifyRequest): Target {
+  const shard = shardParams.safeParse(params);
+  if (shard.success) return shard.data;
+  const named = [params, query, body].map((part) => (part as { namespace?: unknown } | null)?.namespace);
+  const namespace = named.find((name) => typeof name === 'string' && DNS_LABEL.test(name));
+  return namespace === undefined ? {} : { namespace: namespace as string };
 }
 
 function requireJson({ headers }: FastifyRequest): void {
@@ -219,11 +238,11 @@ function requireAccept(request: FastifyRequest, mediaType: string): void {
 }
 
 async function send(request: FastifyRequest, reply: FastifyReply, answer: Answer): Promise<FastifyReply> {
-  const { etag, count, versionVector, links } = answer;
+  const { etag, count, asOf, links } = answer;
   request.access.count = count;
   const cacheControl = etag === undefined ? 'no-store' : 'private, no-cache';
   common(request, reply).headers({ ...(etag === undefined ? {} : { etag }), 'cache-control': cacheControl });
-  if (versionVector) reply.header('mesh-version-vector', vectorHeader(versionVector));
+  if (asOf) reply.header('mesh-version-vector', vectorHeader(asOf));
   const kept = etag !== undefined && !noneMatch(request.headers['if-none-match'], etag);
   if (kept) return reply.code(304).send();
   if (links) reply.header('link', linkHeader(links));
@@ -246,7 +265,7 @@ function common(request: FastifyRequest, reply: FastifyReply): FastifyReply {
 }
 
 /** A structured header (RFC 9651); positions are strings, because they outgrow its integers. */
-function vectorHeader({ lineage, position }: VersionVector): string {
+function vectorHeader({ lineage, position }: AsOf): string {
   const members = [`position="${position}"`];
   if (lineage !== undefined) members.unshift(`lineage="${lineage}"`);
   return members.join(', ');

@@ -48,6 +48,7 @@ export class ChangeRing {
   #forgotten = NOWHERE;
   #floor = NOWHERE;
   #floorNumber = 0;
+  #isCramped = false;
 
   constructor(limits: RingLimits) {
     this.#limits = limits;
@@ -59,6 +60,11 @@ export class ChangeRing {
 
   get bytes(): number {
     return this.#bytes;
+  }
+
+  /** Memory, not the number of changes, is what it has had to forget for. */
+  get isCramped(): boolean {
+    return this.#isCramped;
   }
 
   /** Number of the newest change; 0 before the first. */
@@ -90,6 +96,7 @@ export class ChangeRing {
     }
     this.#last += entries.length;
     while (this.size > this.#limits.changes || (this.#bytes > this.#limits.bytes && this.size > 0)) {
+      this.#isCramped ||= this.size <= this.#limits.changes;
       const oldest = this.#entries[this.#start]!;
       this.#forgotten = oldest.mark;
       this.#bytes -= oldest.size;

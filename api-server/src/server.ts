@@ -51,7 +51,7 @@ export interface ApiServerOptions {
 }
 
 export const WATCH_DEFAULTS = { ringSize: 100_000, maxWatches: 10_000, maxWatchesPerUser: 7_500 };
-/** The ring holds fewer changes when they take more memory than this. */
+/** The ring holds fewer changes when they take more memory than this; said in `config.ts`. */
 const RING_BYTES = 256 * 1024 * 1024;
 /** Below the 10 s that a pod is promised here, so that the rest of the shutdown fits in. */
 const DRAIN_MS = 8_000;
@@ -169,11 +169,11 @@ export class ApiServer {
   }
 
   async #listenGrpc(gates: Gates, certificate: Certificate): Promise<GrpcListener | undefined> {
-    const { grpcListen: address, clock } = this.#options;
+    const { grpcListen: address } = this.#options;
     if (address === undefined) return undefined;
     const service = shardService({ ...gates, repository: this.#repository, plans: this.#plans });
     const notReady = () => this.notReady();
-    this.#grpc = await listenGrpc({ service, address, certificate, notReady, clock });
+    this.#grpc = await listenGrpc({ ...gates, service, address, certificate, notReady });
     return this.#grpc;
   }
 

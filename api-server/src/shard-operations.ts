@@ -18,7 +18,8 @@ import { statusOperation } from './status-operation.ts';
 import { Turns } from './turns.ts';
 
 export interface ReadSource extends ListSource {
-  repository: ListSource['repository'] & Pick<ShardRepository, 'get' | 'nodes' | 'meshState' | 'status'>;
+  repository: ListSource['repository'] &
+    Pick<ShardRepository, 'asOf' | 'get' | 'nodes' | 'meshState' | 'status'>;
   /** Absent: not shared with gRPC. */
   plans?: Turns;
   /** Absent: not shared with anybody else who serves the same shards as JSON. */
@@ -75,7 +76,7 @@ function listShards(source: ReadSource, views: EncodedViews): AnsweringOperation
         etag: listEtag(items, shapedBy),
         encode: () => views.list(items, { nextCursor, consistency, resumeToken, versionVector }),
         count: items.length,
-        versionVector,
+        asOf: versionVector,
         links,
       };
     },
@@ -87,6 +88,7 @@ function listShards(source: ReadSource, views: EncodedViews): AnsweringOperation
       schema: listSchema,
       example: EXAMPLE_LIST,
       errors: ['tokenInvalid', 'filterMismatch', 'cursorExpired'],
+      versioned: true,
     },
   };
 }
@@ -105,9 +107,10 @@ function getShard(
     target: ({ namespace, name }) => ({ namespace, name }),
     async answer({ namespace, name }, { minVersion }, signal) {
       if (minVersion !== undefined) await reach(source, minVersion, signal, '/query/minVersion');
+      const asOf = source.repository.asOf();
       const record = await source.repository.get(namespace, name);
       if (record) {
-        return { etag: shardEtag(record, REPRESENTATION), encode: () => views.of(record), count: 1 };
+        return { etag: shardEtag(record, REPRESENTATION), encode: () => views.of(record), count: 1, asOf };
       }
       throw new ShardError('notFound', `there is no shard ${name} in namespace ${namespace}`, {
         errors: [{ pointer: '/path/name', detail: 'no such shard' }],
@@ -120,6 +123,7 @@ function getShard(
       schema: shardSchema,
       example: EXAMPLE_SHARD,
       errors: ['notFound'],
+      versioned: true,
     },
   };
 }
@@ -134,9 +138,10 @@ function listNodes(source: ReadSource): AnsweringOperation<unknown, z.output<typ
     query: nodesQuery,
     target: (_params, { namespace }) => ({ namespace }),
     async answer(_params, { namespace }) {
+      const asOf = source.repository.asOf();
       const items = (await source.repository.nodes(namespace)).map(servedNode);
       const text = JSON.stringify({ items });
-      return { etag: weakEtag(text), encode: () => Buffer.from(text), count: items.length };
+      return { etag: weakEtag(text), encode: () => Buffer.from(text), count: items.length, asOf };
     },
     document: {
       operationId: 'listNodes',
@@ -145,6 +150,7 @@ function listNodes(source: ReadSource): AnsweringOperation<unknown, z.output<typ
       schema: nodesSchema,
       example: EXAMPLE_NODES,
       errors: [],
+      versioned: true,
     },
   };
 }

@@ -168,8 +168,15 @@ const churn = {
   pending: count.describe('Of `moves`, those that the operator would make without any change as well.'),
   lowerBound: count
     .optional()
-    .describe('The fewest moves that any planner could make; absent where that has no closed form.'),
-  fraction: z.number().min(0).describe('(moves - placements) / shards.'),
+    .describe(
+      'The fewest moves that any planner could make; absent where that has no closed form, or pins and paused shards rule a fair share out.',
+    ),
+  fraction: z
+    .number()
+    .min(0)
+    .describe(
+      'Shards that leave their node, for another one or because they are retired: (moves - placements + retired) / (shards + retired).',
+    ),
   shards: count,
 };
 
@@ -240,7 +247,9 @@ const setSchema = z
         knob: text,
       }),
     ),
-    retired: z.array(text).describe('Ids that leave the set or are disabled: drained, then owned by nobody.'),
+    retired: z
+      .array(text)
+      .describe('Ids with an owner that leave the set or are disabled: drained, then owned by nobody.'),
     churn: z.strictObject(churn),
     totals: z
       .strictObject({ moves: count, unplaceable: count, retired: count, phases: count })

@@ -12,8 +12,8 @@ function shard(id: string, version: string, owner = 'node-1', uid = `u-${id}`): 
   };
 }
 
-function setUp(changes = 100, monotonic = () => 0) {
-  const timeline = new Timeline({ changes, bytes: 1 << 30 }, { monotonic, now: () => 0 });
+function setUp(changes = 100, monotonic = () => 0, bytes = 1 << 30) {
+  const timeline = new Timeline({ changes, bytes }, { monotonic, now: () => 0 });
   timeline.apply({
     type: 'REPLACED',
     items: [shard('1', '5'), shard('2', '6'), shard('3', '7')],
@@ -36,6 +36,17 @@ describe('a timeline', () => {
     const { timeline, told } = setUp();
     expect(told()).toEqual([]);
     expect([timeline.position, timeline.size, timeline.branch]).toEqual(['10', 3, '']);
+  });
+
+  it.each([
+    ['their number', 2, 1 << 30, false],
+    ['their memory', 100, 3_500, true],
+  ])('forgets changes for %s, and says so', (_why, changes, bytes, cramped) => {
+    const { timeline } = setUp(changes, undefined, bytes);
+    expect(timeline.ring.isCramped).toBe(false);
+    for (let version = 11; version < 20; version += 1)
+      timeline.apply({ type: 'MODIFIED', object: shard('1', String(version)) });
+    expect([timeline.ring.size, timeline.ring.isCramped]).toEqual([2, cramped]);
   });
 
   it('makes changes of what a later list differs in, in their order; deletions come last', () => {

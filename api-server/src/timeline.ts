@@ -9,7 +9,7 @@ import { missedChanges } from '@meshkit/shards/missed-changes';
 import { compareVersions, type ShardAssignment } from '@meshkit/shards/records';
 import type { ShardFilter } from '@meshkit/shards/repository';
 import { recordOf } from '@meshkit/shards/shard-view';
-import { type Fingerprint, fingerprint, StateDigest } from '@meshkit/shards/state-digest';
+import { fingerprint, StateDigest } from '@meshkit/shards/state-digest';
 import type { Piece } from './journal-archive.ts';
 import { ChangeRing, type RingEntry, type RingLimits } from './ring.ts';
 import { keyOf, type Past, ShardStore } from './shard-store.ts';
@@ -48,7 +48,6 @@ export class Timeline {
   readonly #clock: Pick<Clock, 'monotonic' | 'now'>;
   #store = new ShardStore();
   #digest = new StateDigest();
-  readonly #fingerprints = new WeakMap<ShardAssignment, Fingerprint>();
   #position = '0';
   /** Of the newest change. */
   #last: Point = { position: '0', ordinal: 0 };
@@ -129,12 +128,20 @@ export class Timeline {
 
   /**
    * Where whoever knows this state, which is not ahead of the head, goes on. `before`: not in the ring, whose floor is
-   * newer. `other`: the state here was another one.
+   * newer. `other`: the state here was another one. `isNewest`: the journal tells of nothing after it; if the ring then
+   * begins with the same state, nothing happened in between that anybody knows of.
    */
-  find({ position, anchor }: { position: string; anchor: string }): Found | 'before' | 'other' {
+  find(
+    { position, anchor }: Pick<Mark, 'position' | 'anchor'>,
+    isNewest = false,
+  ): Found | 'before' | 'other' {
     const gap = this.gapAround(position);
     const number = this.ring.numberAt(gap ? gap.from : position);
-    if (number === undefined) return 'before';
+    if (number === undefined) {
+      const { floor } = this.ring;
+      const isFloor = isNewest && anchor === floor.anchor;
+      return isFloor ? { number: this.ring.numberAt(floor.position)!, exact: true } : 'before';
+    }
     if (gap) return { number, exact: false };
     return this.ring.markAt(number)?.anchor === anchor ? { number, exact: true } : 'other';
   }
@@ -199,7 +206,7 @@ export class Timeline {
   /** The anchor of a list. */
   anchorOf(items: readonly ShardAssignment[]): string {
     const digest = new StateDigest();
-    for (const item of items) digest.add(this.#fingerprint(item));
+    for (const item of items) digest.add(fingerprint(item));
     return digest.toString();
   }
 
@@ -229,7 +236,7 @@ export class Timeline {
         { ...next, key, after: record },
       ];
     }
-    if (known && this.#fingerprint(known).hash === this.#fingerprint(record).hash) {
+    if (known && fingerprint(known).hash === fingerprint(record).hash) {
       this.#store.put(record);
       return [];
     }
@@ -258,9 +265,9 @@ export class Timeline {
       const { before, after } = change;
       const record = (after ?? before)!;
       const namespaceBefore = this.#store.positionOf(record.metadata.namespace ?? '');
-      if (before) this.#digest.remove(this.#fingerprint(before));
+      if (before) this.#digest.remove(fingerprint(before));
       if (after) {
-        this.#digest.add(this.#fingerprint(after));
+        this.#digest.add(fingerprint(after));
         this.#store.put(after);
       } else this.#store.remove(record, change.position);
       this.#last = change;
@@ -271,7 +278,7 @@ export class Timeline {
         settled,
         at: change.at ?? transitionTime(change) ?? learnedAt,
         namespaceBefore,
-        size: MEMORY_PER_CHANGE + MEMORY_PER_CHARACTER * this.#fingerprint(record).size,
+        size: MEMORY_PER_CHANGE + MEMORY_PER_CHARACTER * fingerprint(record).size,
         arrivedAt: this.#clock.monotonic(),
       };
     });
@@ -317,7 +324,7 @@ export class Timeline {
     if (!known || known.metadata.uid !== item.metadata.uid) return false;
     // What was written down has no version: what is served of it is all that can be compared.
     if (known.metadata.resourceVersion !== undefined) return versionOf(known) === versionOf(item);
-    return this.#fingerprint(known).hash === this.#fingerprint(item).hash;
+    return fingerprint(known).hash === fingerprint(item).hash;
   }
 
   #startAnew(items: readonly ShardAssignment[], position: string): void {
@@ -334,7 +341,7 @@ export class Timeline {
     this.#gaps = [];
     for (const record of records) {
       this.#store.put(record);
-      this.#digest.add(this.#fingerprint(record));
+      this.#digest.add(fingerprint(record));
     }
     this.#position = position;
     this.#last = { position, ordinal: 0 };
@@ -367,14 +374,6 @@ export class Timeline {
       return found !== undefined && compareVersions(found, position) > 0 ? position : found;
     };
     return { records: records as Past, mark, positionOf };
-  }
-
-  #fingerprint(record: ShardAssignment): Fingerprint {
-    const known = this.#fingerprints.get(record);
-    if (known) return known;
-    const made = fingerprint(record);
-    this.#fingerprints.set(record, made);
-    return made;
   }
 }
 

@@ -1,8 +1,11 @@
+import { setFlagsFromString } from 'node:v8';
+import { runInNewContext } from 'node:vm';
 import { ShardError } from '@meshkit/shards/errors';
 import type { ShardFilter } from '@meshkit/shards/repository';
 import { openAnyResumeToken } from '@meshkit/shards/resume-token';
 import type { WatchCaller, WatchMessage, WatchSink } from '@meshkit/shards/watch';
 import { describe, expect, it } from 'vitest';
+import { Keeper } from '../test/keeper.ts';
 import { Client, testEncoding } from '../test/watch-client.ts';
 import { Cluster, Replica, settle } from '../test/watch-model.ts';
 
@@ -19,30 +22,9 @@ function setUp(ringSize = 100) {
   return { cluster, replica, happen };
 }
 
-/** A sink that keeps what it is given; `backlog` is what the test says. */
-class Keeper implements WatchSink {
-  readonly encoding = testEncoding;
-  readonly limit = 4;
-  backlog = 0;
-  readonly messages: WatchMessage[] = [];
-  ended: { error?: ShardError; token?: string } | undefined;
-  drained: (() => void) | undefined;
-
-  write(bytes: Uint8Array): void {
-    this.messages.push(testEncoding.decode(bytes));
-  }
-
-  onDrain(resume: () => void): void {
-    this.drained = resume;
-  }
-
-  end(error?: ShardError, token?: string): void {
-    this.ended = { error, token };
-  }
-
-  types(): string[] {
-    return this.messages.map((message) => (message.type === 'shard' ? message.event : message.type));
-  }
+function collectGarbage(): void {
+  setFlagsFromString('--expose-gc');
+  runInNewContext('gc')();
 }
 
 const anybody: WatchCaller = { key: 'jane', check: async () => undefined };
@@ -158,6 +140,53 @@ describe('the watch hub', () => {
     await settle();
     expect(sink.types()).toEqual(['bookmark', 'bookmark']);
     expect(sink.messages[1]).toMatchObject({ position: cluster.position });
+    await replica.stop();
+  });
+
+  it('says a bookmark in silence to those who wait for it to catch up, and no newer one than their own', async () => {
+    const { cluster, replica: behind, happen } = setUp();
+    const ahead = new Replica(cluster, 100);
+    // Something else of the cluster, of which only one has heard.
+    cluster.pass(5);
+    ahead.hear(Number.POSITIVE_INFINITY);
+    const told = new Keeper();
+    await watch(ahead, told);
+    const { position, token: resumeToken } = told.messages[0] as { position: string; token: string };
+    const sink = new Keeper();
+    await behind.hub.watch({ filter: {}, resumeToken }, sink, anybody);
+    await settle();
+    expect(sink.messages).toMatchObject([{ type: 'bookmark', position }]);
+    await behind.clock.advance(31_000);
+    await settle();
+    expect(sink.types()).toEqual(['bookmark', 'bookmark', 'bookmark', 'bookmark']);
+    expect(new Set(sink.messages.map((message) => JSON.stringify(message))).size).toBe(1);
+    // Nor does it wait any longer once the replica has got there.
+    cluster.write('a/orders.0', 'node-2');
+    await happen();
+    expect(sink.types().at(-1)).toBe('MODIFIED');
+    await Promise.all([ahead.stop(), behind.stop()]);
+  });
+
+  it('does not keep what a watcher said to have', async () => {
+    const { cluster, replica, happen } = setUp(2);
+    const client = new Client(cluster, { filter: {} });
+    await client.connect(replica, 20);
+    client.take(20);
+    client.cut();
+    for (const owner of ['node-2', 'node-3', 'node-4']) cluster.write('a/orders.0', owner);
+    await happen();
+    const sink = new Keeper();
+    const begin = async () => {
+      const known = new Map([['a/orders.0', { uid: 'uid-1', generation: 1, version: 1 }]]);
+      const request = { filter: {}, resumeToken: client.token, onExpired: 'diff' as const, known };
+      return { stream: await replica.hub.watch(request, sink, anybody), known: new WeakRef(known) };
+    };
+    const { stream, known } = await begin();
+    expect(sink.types().at(-1)).toBe('snapshot-end');
+    await settle();
+    collectGarbage();
+    expect(known.deref()).toBeUndefined();
+    expect(stream.messages).toBe(sink.messages.length);
     await replica.stop();
   });
 
@@ -298,6 +327,54 @@ describe('the watch hub', () => {
     // A change is a slice of this journal.
     expect(reads).toBeLessThanOrEqual(41);
     await replica.stop();
+  });
+
+  it('resumes at a server that could not read the journal when it began, as long as nothing is missing', async () => {
+    const cluster = new Cluster('journal');
+    for (const key of KEYS) cluster.write(key, 'node-1');
+    const first = new Replica(cluster, 100);
+    const [old, newer] = [new Client(cluster, { filter: {} }), new Client(cluster, { filter: {} })];
+    await old.connect(first, 20);
+    old.take(20);
+    old.cut();
+    cluster.write('a/orders.0', 'node-2');
+    cluster.writer!.hear(Number.POSITIVE_INFINITY);
+    // Other things happen in the cluster: the journal's head is behind the newest position, and knows all the same.
+    cluster.pass(3);
+    first.hear(Number.POSITIVE_INFINITY);
+    await newer.connect(first, 20);
+    newer.take(20);
+    newer.cut();
+    cluster.pass(3);
+    const limits = { streams: 100, streamsPerCaller: 100 };
+    const late = new Replica(cluster, 100, limits, false);
+    const resumed = (token?: string) =>
+      new Client(cluster, { filter: {}, resumeToken: token, onExpired: 'fail' });
+    const [before, between] = [resumed(old.token), resumed(newer.token)];
+    for (const client of [before, between]) await client.connect(late, 20);
+    await settle(100);
+    cluster.write('a/orders.1', 'node-3');
+    late.hear(Number.POSITIVE_INFINITY);
+    await settle();
+    for (const [client, hops] of [
+      [before, 2],
+      [between, 1],
+    ] as const) {
+      client.take(20);
+      expect(client.error).toBeUndefined();
+      expect(client.resets).toEqual([]);
+      expect(client.heard.filter(({ type }) => type === 'shard')).toHaveLength(hops);
+    }
+    // What the journal does not tell, and the ring began after: nobody knows, and that is said.
+    const later = new Replica(cluster, 100, limits, false);
+    for (const token of [old.token, newer.token]) {
+      const lost = resumed(token);
+      await lost.connect(later, 20);
+      await settle(100);
+      lost.take(20);
+      expect(lost.error?.code).toBe('tokenExpired');
+    }
+    await Promise.all([first.stop(), late.stop(), later.stop()]);
   });
 
   it('is honest about what the journal has lost, and about one that does not answer', async () => {

@@ -47,7 +47,7 @@ interface WatchPace {
 
 const PACE: WatchPace = { turn: 500, lot: 50 };
 const TICK_MS = 1_000;
-/** Idle audiences get a bookmark this often; a tick less than the promised 10 s. */
+/** Idle audiences, and streams that wait for the timeline, get a bookmark this often; a tick less than the promised 10 s. */
 const BOOKMARK_MS = 9_000;
 const HEARTBEAT_MS = 12_000;
 const CHECK_MS = 60_000;
@@ -308,6 +308,16 @@ export class WatchHub implements StreamOwner {
     const mark = this.timeline.head;
     const upTo = this.#cursor;
     let written = 0;
+    for (const stream of this.#parked) {
+      const { audience } = stream;
+      const at = stream.reminder(now, BOOKMARK_MS);
+      const bookmark = at && this.#bookmark(audience, at);
+      if (!bookmark) continue;
+      stream.remind(bookmark);
+      this.#metrics.count(audience.encoding.name, bookmark.messages);
+      written += 1;
+      if (written % this.#turn === 0) await nextTurn();
+    }
     for (const audience of this.#everyAudience()) {
       audience.tidy();
       for (const stream of audience.streams) if (stream.checkAt <= now) void this.#check(stream);

@@ -1,12 +1,14 @@
 import type { ServerResponse } from 'node:http';
 import { parseShardFilter } from '@meshkit/shards/filter';
 import type { ShardRepository } from '@meshkit/shards/repository';
+import { openResumeToken } from '@meshkit/shards/resume-token';
 import type { z } from 'zod';
 import { watchEventSchema } from './answer-schemas.ts';
 import type { EncodedViews } from './encoded-views.ts';
 import { EXAMPLE_EVENTS } from './examples.ts';
 import type { StreamingOperation } from './operation.ts';
 import { noParams, watchQuery } from './parameters.ts';
+import { carrierOf } from './protocol.ts';
 import { STREAM_TYPE } from './rest.ts';
 import { SseEncodings } from './sse-encoding.ts';
 import { SseSink } from './sse-sink.ts';
@@ -34,8 +36,9 @@ export function watchShards(source: WatchSource): StreamingOperation<unknown, z.
       const { request, reply, transport, caller } = exchange;
       const response: ServerResponse = reply.raw;
       const gone = Promise.withResolvers<void>();
-      // Before the first await: a client that leaves meanwhile must not be missed.
+      // Before the first await: a client that leaves meanwhile must not be missed, nor one that left while it was let in.
       reply.sse.onClose(() => gone.resolve());
+      if (carrierOf(response).destroyed) gone.resolve();
       const sink = new SseSink({
         response,
         encoding: encodings.for(transport),
@@ -46,11 +49,15 @@ export function watchShards(source: WatchSource): StreamingOperation<unknown, z.
           request.access.code = code;
         },
       });
+      const filter = parseShardFilter(conditions);
+      const { lastEventId } = reply.sse;
+      // Whoever opens it later does not know where it came in.
+      if (lastEventId) openResumeToken(filter, lastEventId, '/header/last-event-id');
       const watch = await source.repository.watch(
         {
-          filter: parseShardFilter(conditions),
+          filter,
           // An EventSource reconnects with the URL it began with, so what it has seen since counts more.
-          resumeToken: reply.sse.lastEventId || resumeToken,
+          resumeToken: lastEventId || resumeToken,
           from,
           onExpired,
           allowCoalescing,

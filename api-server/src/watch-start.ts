@@ -92,20 +92,19 @@ export class WatchStart {
     }
     if (token.snapshot) return { kind: 'snapshot', reason: 'snapshotInterrupted', reset: false };
     const { restarts } = timeline;
-    const found = timeline.find(mark);
-    if (found === 'other') return reset('lineageChanged');
-    if (found !== 'before') {
+    let found = timeline.find(mark);
+    const replay = found === 'before' ? await journal.replay(mark) : undefined;
+    if (found === 'other' || replay === 'other' || timeline.restarts !== restarts)
+      return reset('lineageChanged');
+    if (replay === 'behind') found = timeline.find(mark, true);
+    if (typeof found === 'object') {
       // All that is known to be true at the token's point is also true at the newest, if nothing happened in between.
       const isNewest = found.exact && found.number === timeline.ring.last;
       const unsure = beyond !== undefined || !found.exact;
       return { kind: 'after', number: found.number, mark: isNewest ? timeline.head : mark, unsure, beyond };
     }
-    const replay = await journal.replay(mark);
-    if (replay === 'expired') return reset('expired');
-    if (replay !== 'other' && timeline.restarts === restarts) {
-      return { kind: 'journal', replay, mark, unsure: beyond !== undefined || !replay.exact, beyond };
-    }
-    return reset('lineageChanged');
+    if (typeof replay !== 'object') return reset('expired');
+    return { kind: 'journal', replay, mark, unsure: beyond !== undefined || !replay.exact, beyond };
   }
 
   /** Whether the cluster ever was at that position; a token of the future is one of another history. */

@@ -41,6 +41,8 @@ export interface StreamOptions {
 const PARKED = Symbol('parked');
 /** What catching up is made of: something to write, or something to wait for. */
 type Step = Writes | typeof PARKED | Promise<void>;
+/** Of a live stream; a generator that has ended still holds what it was given. */
+const CAUGHT_UP: Iterator<Step, void> = [][Symbol.iterator]();
 /** So often may a stream start over without having caught up. */
 const MAX_START_OVERS = 3;
 
@@ -58,7 +60,8 @@ export class WatchStream implements Watch {
   uncheckedSince: number | undefined;
   readonly #owner: StreamOwner;
   readonly #sink: WatchSink;
-  readonly #options: StreamOptions;
+  readonly #failWhenExpired: boolean;
+  readonly #allowCoalescing: boolean;
   /** Number of the newest change that it has been told of, or that is none of its concern. */
   #told = 0;
   /** The newest settled state that it knows, as far as that is not the one after `told`. */
@@ -72,7 +75,7 @@ export class WatchStream implements Watch {
   #restarts: number;
   #phase: 'catchingUp' | 'live' | 'ended' = 'catchingUp';
   /** What it still has to hear before it is live. */
-  #source: Generator<Step>;
+  #source: Iterator<Step, void>;
   /** Inside a block that can only be resumed as a whole: the token for that. */
   #blockToken: string | undefined;
   readonly #block: BlockProgress = {
@@ -92,12 +95,16 @@ export class WatchStream implements Watch {
   #elsewhere = false;
   #waiting = false;
   #waitingSince: number | undefined;
+  /** When it was told last that it waits for the timeline. */
+  #remindedAt: number | undefined;
   #startOvers = 0;
   #messages = 0;
 
   constructor(owner: StreamOwner, options: StreamOptions) {
     this.#owner = owner;
-    this.#options = options;
+    // Not the start: what the client said to have may be as large as all that there is.
+    this.#failWhenExpired = options.failWhenExpired;
+    this.#allowCoalescing = options.allowCoalescing;
     this.#sink = options.sink;
     this.caller = options.caller;
     this.audience = options.audience;
@@ -163,6 +170,24 @@ export class WatchStream implements Watch {
     this.#mark = mark;
     this.#write(writes);
     return writes.messages;
+  }
+
+  /**
+   * While it waits for the timeline: the state that it knows, each time that a bookmark of it is due. Inside a
+   * reconstructed stretch there is none to name.
+   */
+  reminder(now: number, everyMs: number): Mark | undefined {
+    if (!this.#elsewhere || this.#unsure || this.#restarts !== this.#owner.timeline.restarts)
+      return undefined;
+    if (this.#sink.backlog > 0) return undefined;
+    this.#remindedAt ??= now;
+    if (now - this.#remindedAt < everyMs) return undefined;
+    this.#remindedAt = now;
+    return this.#mark;
+  }
+
+  remind(writes: Writes): void {
+    this.#write(writes);
   }
 
   beat(bytes: Uint8Array): void {
@@ -258,8 +283,8 @@ export class WatchStream implements Watch {
   }
 
   /** From a settled state that the timeline has reached on with the ring. False when the ring begins after it. */
-  *#handOver(mark: Mark, evenInGap = true): Generator<Step, boolean> {
-    const found = this.#owner.timeline.find(mark);
+  *#handOver(mark: Mark, evenInGap = true, isNewest = false): Generator<Step, boolean> {
+    const found = this.#owner.timeline.find(mark, isNewest);
     if (found === 'before' || (found !== 'other' && !found.exact && !evenInGap)) return false;
     this.#elsewhere = false;
     // The journal, or another replica, says otherwise than the cluster itself: nobody can tell what the watcher has.
@@ -280,7 +305,7 @@ export class WatchStream implements Watch {
     // Whoever is unsure goes on from where it was sure.
     const mark = this.#unsure ? this.#known : this.#mark;
     const replay = mark && timeline.branch === '' ? yield* this.#wait(journal.replay(mark)) : 'expired';
-    if (replay === 'expired') yield* this.#resetTo('expired');
+    if (replay === 'expired' || replay === 'behind') yield* this.#resetTo('expired');
     else if (replay === 'other') yield* this.#resetTo('lineageChanged');
     else {
       this.#owner.resumed('journal');
@@ -301,7 +326,10 @@ export class WatchStream implements Watch {
       const piece = yield* this.#wait(replay.next());
       if (piece === 'expired') break;
       if (piece) yield* this.#piece(piece);
-      else if (timeline.find(replay.mark) === 'before' && !(yield* this.#wait(replay.more()))) break;
+      else if (timeline.find(replay.mark) === 'before' && !(yield* this.#wait(replay.more()))) {
+        if (yield* this.#handOver(replay.mark, true, true)) return;
+        break;
+      }
     }
     this.#elsewhere = false;
     if (this.#restarts === timeline.restarts) yield* this.#resetTo('expired');
@@ -380,7 +408,7 @@ export class WatchStream implements Watch {
 
   *#resetTo(reason: ResetReason): Generator<Step> {
     const { timeline, journal } = this.#owner;
-    if (this.#options.failWhenExpired) throw cannotContinue(reason, timeline, journal);
+    if (this.#failWhenExpired) throw cannotContinue(reason, timeline, journal);
     this.#startOvers += 1;
     if (this.#startOvers > MAX_START_OVERS) throw slowConsumer();
     this.#known = undefined;
@@ -405,6 +433,7 @@ export class WatchStream implements Watch {
       const next = this.#source.next();
       if (next.done && this.#phase === 'catchingUp') {
         this.#phase = 'live';
+        this.#source = CAUGHT_UP;
         this.#known = undefined;
         this.#startOvers = 0;
         this.#owner.caughtUp(this);
@@ -418,7 +447,7 @@ export class WatchStream implements Watch {
 
   #lag(): void {
     this.#owner.lagged(this);
-    if (!this.#options.allowCoalescing) this.end(slowConsumer());
+    if (!this.#allowCoalescing) this.end(slowConsumer());
     else {
       this.#phase = 'catchingUp';
       this.#source = this.#fold();

@@ -4,17 +4,25 @@ import { connect, constants } from 'node:http2';
 import { connect as connectTls } from 'node:tls';
 import { Client, credentials, type Metadata, type ServiceError, status } from '@grpc/grpc-js';
 import { systemClock } from '@meshkit/crds/clock';
+import { silentLog } from '@meshkit/crds/log';
 import { API_SERVER_SERVICE_ACCOUNT } from '@meshkit/crds/roles';
 import { type HealthCheckResponse, HealthClient } from '@meshkit/proto/health';
 import { FILES } from '@meshkit/proto/image';
 import { ServerReflectionRequest, ServerReflectionResponse } from '@meshkit/proto/reflection';
 import { ListRequest, ShardServiceService } from '@meshkit/proto/v1/shard_service';
+import type { ShardRepository } from '@meshkit/shards/repository';
+import type { WatchSink } from '@meshkit/shards/watch';
+import { Registry } from 'prom-client';
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
+import { AccessRecorder } from '../src/access-record.ts';
 import { listenGrpc } from '../src/grpc-listener.ts';
-import { type Failure, failureOf, metadata, trusting } from './grpc-wire.ts';
+import { shardService } from '../src/grpc-service.ts';
+import { type Failure, failureOf, GrpcWire, metadata, trusting } from './grpc-wire.ts';
+import { setUp } from './rest-surface.ts';
 import { AUDIENCE, CA, Cast, eventually, type RunningServer, startServer } from './running-server.ts';
 
 const SERVICE = 'meshkit.shards.v1.ShardService';
+const fixture = (name: string) => readFileSync(new URL(`fixtures/${name}`, import.meta.url));
 
 describe('the gRPC port', () => {
   const cast = new Cast();
@@ -140,31 +148,59 @@ describe('the gRPC port', () => {
     expect(none).toMatchObject({ $case: 'errorResponse', value: { errorCode: status.NOT_FOUND } });
   });
 
+  it('records who asks for its health or its description, as any call', async () => {
+    running.lines.length = 0;
+    await check(SERVICE);
+    await check('no.such.Service');
+    await reflect('v1', { $case: 'listServices', value: '*' });
+    await reflect('v1alpha', { $case: 'listServices', value: '*' });
+    const watching = health.watch({ service: '' });
+    watching.on('error', () => undefined);
+    await once(watching, 'data');
+    watching.cancel();
+    await eventually(() => running.lines.length === 5 || undefined, 'five lines');
+    const call = { decision: 'none', transport: 'grpc', protocol: 'h2', durationMs: expect.any(Number) };
+    expect(running.lines).toEqual([
+      { ...call, op: 'health', status: 'OK' },
+      { ...call, op: 'health', status: 'NOT_FOUND' },
+      { ...call, op: 'reflection', status: 'OK' },
+      { ...call, op: 'reflection', status: 'OK' },
+      { ...call, op: 'healthWatch', status: 'CANCELLED' },
+    ]);
+    const metrics = await (await fetch(`${running.healthUrl}/metrics`)).text();
+    expect(metrics).toContain(
+      'meshkit_stream_duration_seconds_count{op="healthWatch",transport="grpc",status="CANCELLED"} 1',
+    );
+  });
+
+  /** A call whose client has room for nothing: what the server writes stays with the server. `closed`: by which code. */
+  function unread(address: string, method: string, request: Uint8Array, bearer = '') {
+    const session = connect(`https://${address}`, { ca: CA, settings: { initialWindowSize: 0 } });
+    const stream = session.request({
+      ':method': 'POST',
+      ':path': `/${SERVICE}/${method}`,
+      'content-type': 'application/grpc',
+      te: 'trailers',
+      authorization: `Bearer ${bearer}`,
+    });
+    const length = Buffer.alloc(5);
+    length.writeUInt32BE(request.length, 1);
+    stream.end(Buffer.concat([length, request]));
+    const { promise: closed, resolve } = Promise.withResolvers<number>();
+    stream.on('error', () => undefined);
+    stream.on('close', () => resolve(stream.rstCode));
+    return { session, stream, closed };
+  }
+
   it('resets a stream whose reader has stopped reading, after its end', { timeout: 40_000 }, async () => {
     const observer = await startServer(await cast.process(API_SERVER_SERVICE_ACCOUNT));
     await eventually(() => observer.server.notReady() === undefined || undefined, 'ready');
     await cast.account('stuck', 'meshkit-shards-observer');
-    const session = connect(`https://${observer.grpcAddress}`, {
-      ca: CA,
-      // Room for nothing: what the server writes stays with the server.
-      settings: { initialWindowSize: 0 },
-    });
-    const stream = session.request({
-      ':method': 'POST',
-      ':path': `/${SERVICE}/Watch`,
-      'content-type': 'application/grpc',
-      te: 'trailers',
-      authorization: `Bearer ${await cast.token(cast.namespace, 'stuck', AUDIENCE)}`,
-    });
-    const filter = Buffer.from(
-      ListRequest.encode(ListRequest.fromPartial({ filter: { namespace: cast.namespace } })).finish(),
-    );
-    const length = Buffer.alloc(5);
-    length.writeUInt32BE(filter.length, 1);
-    stream.end(Buffer.concat([length, filter]));
-    const { promise: closed, resolve } = Promise.withResolvers<number>();
-    stream.on('error', () => undefined);
-    stream.on('close', () => resolve(stream.rstCode));
+    const request = ListRequest.encode(
+      ListRequest.fromPartial({ filter: { namespace: cast.namespace } }),
+    ).finish();
+    const bearer = await cast.token(cast.namespace, 'stuck', AUDIENCE);
+    const { session, closed } = unread(observer.grpcAddress, 'Watch', request, bearer);
     await eventually(async () => {
       const metrics = await (await fetch(`${observer.healthUrl}/metrics`)).text();
       return /grpc[^\n]* 1$/m.test(metrics) || undefined;
@@ -175,6 +211,47 @@ describe('the gRPC port', () => {
     expect(performance.now() - began).toBeLessThan(7_500);
     expect(await closed).toBe(constants.NGHTTP2_CANCEL);
     session.destroy();
+  });
+
+  it('cuts off an answer that nobody reads, and in the end every call of an old connection', async () => {
+    const { repository } = setUp();
+    const patience = { ms: 200, bytesPerMs: Number.POSITIVE_INFINITY };
+    const gates = {
+      authenticator: { authenticate: async () => ({ user: 'jane', groups: [], key: 'k' }) },
+      authorizer: { require: async () => undefined },
+      limits: { request: () => undefined },
+      cacheHealth: () => ({}),
+      recorder: new AccessRecorder(silentLog, new Registry()),
+      clock: systemClock,
+      log: silentLog,
+    };
+    const watching: WatchSink[] = [];
+    const watch: ShardRepository['watch'] = async (_request, sink) => {
+      watching.push(sink);
+      sink.write(sink.encoding.encode({ type: 'bookmark', position: '41', token: 'AA' }));
+      return { messages: 1, close: () => watching.pop() };
+    };
+    const listener = await listenGrpc({
+      service: shardService({ ...gates, repository: { ...repository, watch }, patience }),
+      address: { host: '127.0.0.1', port: 0 },
+      certificate: { cert: fixture('tls.crt'), key: fixture('tls.key') },
+      notReady: () => undefined,
+      recorder: gates.recorder,
+      clock: systemClock,
+      age: { ms: 1_500, graceMs: 300 },
+    });
+    const list = unread(listener.address, 'List', new Uint8Array());
+    expect(await list.closed).toBe(constants.NGHTTP2_CANCEL);
+    expect(list.session.closed).toBe(false);
+    list.session.destroy();
+    const wire = new GrpcWire(listener.address);
+    const stream = wire.watch({});
+    expect(await stream.next()).toMatchObject({ resumeToken: 'AA', message: { $case: 'bookmark' } });
+    expect(watching).toHaveLength(1);
+    expect((await stream.ended)?.status).toBe(status.UNAVAILABLE);
+    await eventually(() => watching.length === 0 || undefined, 'the watch is forgotten');
+    wire.close();
+    await listener.close(0);
   });
 
   it('tells health watchers when it stops, and lets them go', async () => {
@@ -197,12 +274,12 @@ describe('the gRPC port', () => {
   });
 
   it('shows a renewed certificate to those who connect from then on', async () => {
-    const fixture = (name: string) => readFileSync(new URL(`fixtures/${name}`, import.meta.url));
     const listener = await listenGrpc({
       service: { definition: ShardServiceService, implementation: {} },
       address: { host: '127.0.0.1', port: 0 },
       certificate: { cert: fixture('tls.crt'), key: fixture('tls.key') },
       notReady: () => undefined,
+      recorder: new AccessRecorder(silentLog, new Registry()),
       clock: systemClock,
     });
     const shown = async () => {

@@ -322,7 +322,10 @@ describe('a watch over gRPC', () => {
     });
     const listed = await watch({ resumeToken }, later).until('snapshotEnd');
     expect(listed.slice(0, 2)).toMatchObject([
-      { message: { $case: 'reset', value: { reason: 'RESET_REASON_EXPIRED' } } },
+      {
+        message: { $case: 'reset', value: { reason: 'RESET_REASON_EXPIRED' } },
+        transport: { negotiated: 'h2' },
+      },
       { message: { $case: 'snapshotBegin', value: { reason: 'RESET_REASON_EXPIRED', delta: false } } },
     ]);
     expect(listed.map(said)).toEqual(expect.arrayContaining(['ADDED orders.0000', 'ADDED orders.0001']));

@@ -3,6 +3,8 @@ import { MESH_NODES } from '@meshkit/crds/resource';
 import { API_SERVER_SERVICE_ACCOUNT } from '@meshkit/crds/roles';
 import type { Shard } from '@meshkit/proto/v1/shard';
 import { ERRORS, type ErrorCode } from '@meshkit/shards/errors';
+import type { ShardExplanation } from '@meshkit/shards/explain';
+import type { Fault } from '@meshkit/shards/problem';
 import { API_VERSION } from '@meshkit/shards/records';
 import type { NodeView, ShardView } from '@meshkit/shards/shard-view';
 import fc from 'fast-check';
@@ -74,7 +76,7 @@ describe('gRPC answers what REST answers', () => {
 
   /** What a caller asks for, before it is put into words of one surface. */
   interface Query {
-    op: 'list' | 'get' | 'nodes' | 'status' | 'access';
+    op: 'list' | 'get' | 'nodes' | 'status' | 'access' | 'explain';
     who: string;
     namespace?: string;
     name: string;
@@ -86,6 +88,7 @@ describe('gRPC answers what REST answers', () => {
     pageSize?: number;
     cursor?: string;
     minVersion?: string;
+    maxItems?: number;
   }
 
   const mostly = <T>(usual: T, ...others: T[]) =>
@@ -95,7 +98,11 @@ describe('gRPC answers what REST answers', () => {
     );
 
   const queries: fc.Arbitrary<Query> = fc.record({
-    op: fc.constantFrom<Query['op'][]>('list', 'list', 'list', 'get', 'get', 'nodes', 'status', 'access'),
+    op: fc.oneof(
+      { weight: 4, arbitrary: fc.constant<Query['op']>('list') },
+      { weight: 2, arbitrary: fc.constant<Query['op']>('get') },
+      { weight: 4, arbitrary: fc.constantFrom<Query['op'][]>('explain', 'nodes', 'status', 'access') },
+    ),
     who: mostly('reader', 'no-role', 'anonymous', 'garbage'),
     namespace: mostly<string | undefined>(
       cast.namespace,
@@ -137,6 +144,7 @@ describe('gRPC answers what REST answers', () => {
     pageSize: mostly<number | undefined>(undefined, 1, 3, 7, 1_000, 2_147_483_647, -1),
     cursor: mostly<string | undefined>(undefined, undefined, 'garbage', 'AQ', 'a'.repeat(3_000)),
     minVersion: mostly<string | undefined>(undefined, undefined, '1', 'one', '01'),
+    maxItems: mostly<number | undefined>(undefined, -1, 1, 2_147_483_647),
   });
 
   function overRest(query: Query): Promise<Reply> {
@@ -145,8 +153,10 @@ describe('gRPC answers what REST answers', () => {
     const put = (key: string, values: readonly (string | undefined)[]) => {
       for (const value of values) if (value !== undefined) sent.append(key, value);
     };
-    if (op !== 'get') put('namespace', [namespace]);
-    if (op === 'get' || op === 'list') put('minVersion', [query.minVersion]);
+    const ofShard = op === 'get' || op === 'explain';
+    if (!ofShard) put('namespace', [namespace]);
+    if (ofShard || op === 'list') put('minVersion', [query.minVersion]);
+    if (op === 'explain') put('maxItems', [query.maxItems?.toString()]);
     if (op === 'list') {
       put('shardSet', [query.shardSet]);
       put('owner', owners);
@@ -157,15 +167,18 @@ describe('gRPC answers what REST answers', () => {
       put('cursor', [query.cursor]);
     }
     const shard = `/${encodeURIComponent(namespace ?? '-')}/${encodeURIComponent(name)}`;
-    const path = op === 'get' ? `shards${shard}` : op === 'list' ? 'shards' : op;
+    const paths = { get: `shards${shard}`, explain: `shards${shard}/explain`, list: 'shards' };
+    const path = op in paths ? paths[op as keyof typeof paths] : op;
     return rest.get(`/meshkit/${path}?${sent}`, tokens[who]);
   }
 
   function overGrpc(query: Query): Promise<Outcome<unknown>> {
     const { op, who, namespace, name, shardSet, owners, zones, search, pageSize = 0 } = query;
-    const { cursor: pageToken = '', minVersion = '' } = query;
-    if (op !== 'get' && op !== 'list') return grpc[op]({ namespace }, tokens[who]);
-    if (op === 'get') return grpc.get({ namespace: namespace ?? '-', name, minVersion }, tokens[who]);
+    const { cursor: pageToken = '', minVersion = '', maxItems = 0 } = query;
+    const ofShard = { namespace: namespace ?? '-', name, minVersion };
+    if (op === 'get') return grpc.get(ofShard, tokens[who]);
+    if (op === 'explain') return grpc.explain({ ...ofShard, maxItems }, tokens[who]);
+    if (op !== 'list') return grpc[op]({ namespace }, tokens[who]);
     const phases = query.phases.map((phase) =>
       phase === 'UNRECOGNIZED' ? phase : `PHASE_${phase.toUpperCase()}`,
     ) as Shard['phase'][];
@@ -173,11 +186,11 @@ describe('gRPC answers what REST answers', () => {
     return grpc.list({ filter, pageSize, pageToken, minVersion }, tokens[who]);
   }
 
-  it('to the same 200 queries, with the same errors', { timeout: 60_000 }, async () => {
+  it('to the same 200 queries, with the same errors at the same places', { timeout: 60_000 }, async () => {
     const seen = new Map<string, number>();
     // A namespace without a shard route in REST is no query of both.
     const sample = fc.sample(
-      queries.filter(({ op, namespace }) => op !== 'get' || namespace !== ''),
+      queries.filter(({ op, namespace }) => (op !== 'get' && op !== 'explain') || namespace !== ''),
       { numRuns: 200, seed: 20_261_123 },
     );
     for (const query of sample) {
@@ -190,6 +203,7 @@ describe('gRPC answers what REST answers', () => {
     expect([...seen.keys()].sort()).toEqual(
       [
         'access',
+        'explain',
         'get',
         'invalidArgument',
         'list',
@@ -238,10 +252,14 @@ describe('gRPC answers what REST answers', () => {
   function restView(op: Query['op'], { status: http, body }: Reply): View {
     if (http !== 200) {
       expect(http).toBe(ERRORS[body.code as ErrorCode].http);
-      const faults = (body.errors ?? []).map(({ detail }: { detail: string }) => detail);
+      const faults = ((body.errors ?? []) as Fault[]).map(({ pointer, detail }) => ({
+        field: fieldOf(op, pointer),
+        detail,
+      }));
       return { code: body.code, faults: faults.slice(0, 10) };
     }
     if (op === 'get') return { items: [plainShard(body)] };
+    if (op === 'explain') return { items: plainExplanation(body) };
     if (op === 'nodes') {
       const items = (body.items as NodeView[]).map((node) => ({
         ...node,
@@ -254,6 +272,41 @@ describe('gRPC answers what REST answers', () => {
     const { consistency, resumeToken, nextCursor } = body;
     const items = (body.items as ShardView[]).map(plainShard);
     return { items, more: nextCursor !== undefined, consistency, resumable: resumeToken !== undefined };
+  }
+
+  const PLAIN: Record<string, string> = {
+    '/path/namespace': 'namespace',
+    '/path/name': 'name',
+    '/query/namespace': 'namespace',
+    '/query/pageSize': 'page_size',
+    '/query/cursor': 'page_token',
+    '/query/minVersion': 'min_version',
+    '/query/maxItems': 'max_items',
+  };
+  const FILTER: Record<string, string> = {
+    '/query/namespace': 'filter.namespace',
+    '/query/shardSet': 'filter.shard_set',
+    '/query/owner': 'filter.owners',
+    '/query/status': 'filter.phases',
+    '/query/zone': 'filter.zones',
+    '/query/search': 'filter.search',
+  };
+
+  /** The field of the request's message that a parameter is. */
+  function fieldOf(op: Query['op'], pointer: string): string | undefined {
+    return (op === 'list' ? FILTER[pointer] : undefined) ?? PLAIN[pointer];
+  }
+
+  /** What both surfaces write alike; the rest is compared where explanations are tested. */
+  function plainExplanation({
+    name,
+    owner,
+    capacity,
+    summary,
+    overCap,
+    nodesTotal,
+  }: ShardExplanation): unknown {
+    return { name, owner, capacity, summary, overCap, nodesTotal };
   }
 
   /** What does not change from one question to the next, in the words of the protobuf message. */
@@ -280,11 +333,13 @@ describe('gRPC answers what REST answers', () => {
       const { reason = '', violations, domain, ...failure } = outcome.failure;
       expect(domain, failure.message).toBe('meshkit.omnirelay.io');
       expect(failure.status).toBe(status[ERRORS[reason as ErrorCode].grpc]);
-      return { code: reason, faults: violations.map(({ description }) => description) };
+      const faults = violations.map(({ field, description: detail }) => ({ field, detail }));
+      return { code: reason, faults };
     }
     // biome-ignore lint/suspicious/noExplicitAny: each operation has an answer of its own.
     const answer = plain(outcome.ok) as any;
     if (op === 'get') return { items: [answer.shard] };
+    if (op === 'explain') return { items: plainExplanation(answer) };
     if (op === 'nodes') return { items: answer.nodes };
     if (op === 'access') return { items: answer };
     if (op === 'status') return { items: plainStatus(answer) };

@@ -1,4 +1,6 @@
+import { once } from 'node:events';
 import { copyFile, mkdtemp, rm, writeFile } from 'node:fs/promises';
+import { connect as connectHttp2, constants } from 'node:http2';
 import { connect as connectTcp } from 'node:net';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
@@ -10,7 +12,7 @@ import { afterEach, beforeEach, describe, expect, it } from 'vitest';
 import { type Listener, listenTls } from '../src/listener.ts';
 import { followCertificate, readCertificate } from '../src/tls-files.ts';
 import { Wire } from './exchange.ts';
-import { setUp } from './rest-surface.ts';
+import { setUp, shard } from './rest-surface.ts';
 import { CA, eventually, TLS } from './running-server.ts';
 
 describe('listener', () => {
@@ -110,6 +112,69 @@ describe('listener', () => {
   });
 });
 
+describe('who does not read', () => {
+  const address = { host: '127.0.0.1', port: 0 };
+  const patience = { ms: 200, bytesPerMs: Number.POSITIVE_INFINITY };
+  /** 10 MB, so that no buffer of the system takes it. */
+  const large = Array.from({ length: 1_000 }, (_, at) => {
+    const one = shard(String(at).padStart(4, '0'));
+    return { ...one, spec: { ...one.spec, reason: 'r'.repeat(10_000) } };
+  });
+
+  it('is cut off from its answer over HTTP/2, and no other is', async () => {
+    const { app, lines } = setUp({ patience });
+    const listener = await listenTls(app, address, await readCertificate(TLS), systemClock);
+    // Room for nothing: what the server writes stays with the server.
+    const session = connectHttp2(listener.url, { ca: CA, settings: { initialWindowSize: 0 } });
+    const stream = session.request({ ':path': '/meshkit/shards', authorization: 'Bearer admin' });
+    stream.on('error', () => undefined);
+    const wire = new Wire(listener.url);
+    expect((await wire.get('/meshkit/shards', 'admin')).body.items).toHaveLength(5);
+    expect(lines).toHaveLength(1);
+    await once(stream, 'close');
+    expect(stream.rstCode).toBe(constants.NGHTTP2_CANCEL);
+    await eventually(() => lines.length === 2 || undefined, 'its line in the log');
+    // The others of the connection go on.
+    expect(session.closed).toBe(false);
+    session.destroy();
+    wire.close();
+    await listener.close(0);
+  });
+
+  it('is cut off over HTTP/1.1', async () => {
+    const { app, history } = setUp({ patience });
+    history.put('50', large);
+    const { promise: closed, resolve } = Promise.withResolvers<boolean>();
+    app.addHook('onRequest', async (_request, { raw }) => {
+      raw.once('close', () => resolve(raw.writableFinished));
+    });
+    const listener = await listenTls(app, address, await readCertificate(TLS), systemClock);
+    const socket = connectTls({ host: '127.0.0.1', port: Number(new URL(listener.url).port), ca: CA });
+    socket.on('error', () => undefined);
+    socket.pause();
+    const path = '/meshkit/shards?pageSize=1000';
+    socket.write(`GET ${path} HTTP/1.1\r\nHost: a\r\nAuthorization: Bearer admin\r\n\r\n`);
+    expect(await closed).toBe(false);
+    socket.destroy();
+    await listener.close(0);
+  });
+
+  it('is disconnected when nothing at all comes from it', async () => {
+    const held = Promise.withResolvers<void>();
+    const app = fastify();
+    app.get('/slow', () => held.promise);
+    const idle = { ms: 100, graceMs: 100 };
+    const listener = await listenTls(app, address, await readCertificate(TLS), systemClock, idle);
+    const wire = new Wire(listener.url);
+    const slow = wire.get('/slow').catch(() => undefined);
+    // Nothing but its end can tell.
+    await once(wire.session, 'close');
+    await slow;
+    held.resolve();
+    await listener.close(0);
+  });
+});
+
 it('a caller who leaves while it waits for its turn is no failure of the server', async () => {
   const held = Promise.withResolvers<void>();
   const { app: surface, repository, failures, lines } = setUp();
@@ -146,6 +211,49 @@ it('a caller who leaves while it waits for its turn is no failure of the server'
   wire.close();
   await listener.close(0);
 });
+
+it.each(['2.0', '1.1'])(
+  'a watcher who leaves before it is let in leaves no watch behind, HTTP/%s',
+  async (version) => {
+    const held = Promise.withResolvers<void>();
+    const left = Promise.withResolvers<void>();
+    const arrived = Promise.withResolvers<void>();
+    let open = 0;
+    let closed = 0;
+    const { app } = setUp({
+      repository: {
+        watch: async () => {
+          open += 1;
+          const close = () => {
+            closed += 1;
+          };
+          return { messages: 0, close };
+        },
+      },
+    });
+    app.addHook('preHandler', async (_request, { raw }) => {
+      raw.once('close', () => left.resolve());
+      arrived.resolve();
+      await held.promise;
+    });
+    const address = { host: '127.0.0.1', port: 0 };
+    const listener = await listenTls(app, address, await readCertificate(TLS), systemClock);
+    const path = '/meshkit/shards/watch';
+    const wire = new Wire(listener.url);
+    const socket = connectTls({ host: '127.0.0.1', port: Number(new URL(listener.url).port), ca: CA });
+    if (version === '1.1')
+      socket.write(`GET ${path} HTTP/1.1\r\nHost: a\r\nAuthorization: Bearer admin\r\n\r\n`);
+    else wire.session.request({ ':path': path, authorization: 'Bearer admin' }).on('error', () => undefined);
+    await arrived.promise;
+    wire.close();
+    socket.destroy();
+    await left.promise;
+    held.resolve();
+    await eventually(() => open === 1 || undefined, 'the watch was asked for');
+    await eventually(() => closed === 1 || undefined, 'and given up');
+    await listener.close(0);
+  },
+);
 
 describe('certificate files', () => {
   it.each([

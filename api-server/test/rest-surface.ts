@@ -17,6 +17,7 @@ import type { Operation } from '../src/operation.ts';
 import { RateLimits } from '../src/rate-limits.ts';
 import { createRest } from '../src/rest.ts';
 import { type ReadSource, shardOperations } from '../src/shard-operations.ts';
+import type { Patience } from '../src/unread.ts';
 import { type WatchSource, watchShards } from '../src/watch-operation.ts';
 
 export function shard(id: string, phase: 'Active' | 'Draining' = 'Active'): ShardAssignment {
@@ -80,7 +81,8 @@ export class History {
 
 /**
  * The REST surface on a repository without Kubernetes; requests are injected, nothing listens. Tokens are user names:
- * `jane` may read and observe payments, `reader` only read it, `admin` everything, `down` makes reviews fail.
+ * `jane` may read and observe payments, `reader` only read it, `admin` everything, `down` makes reviews fail, `system:…`
+ * is refused.
  */
 export function setUp(
   options: {
@@ -91,6 +93,7 @@ export function setUp(
     messages?: readonly WatchMessage[];
     watchError?: ShardError;
     shards?: number;
+    patience?: Patience;
   } = {},
 ) {
   const history = new History();
@@ -100,6 +103,7 @@ export function setUp(
   history.put('41', records);
   const repository: ReadSource['repository'] & WatchSource['repository'] & HistorySource['repository'] = {
     list: async (filter, page) => history.list(filter, page),
+    asOf: () => ({ lineage: history.lineage, position: history.position }),
     get: async (_namespace, name) => records.find(({ metadata }) => metadata.name === name),
     nodes: async () => [],
     meshState: async () => ({
@@ -150,6 +154,7 @@ export function setUp(
         if (!user) throw new ShardError('unauthenticated', 'no bearer token', { reason: 'tokenMissing' });
         if (user === 'forged')
           throw new ShardError('unauthenticated', 'unknown', { reason: 'tokenRejected' });
+        if (user.startsWith('system:')) throw new ShardError('identityRefused', 'no component', { user });
         return { user, groups: [], key: user };
       },
     },
@@ -166,6 +171,7 @@ export function setUp(
     recorder: new AccessRecorder(log, registry),
     clock,
     log,
+    patience: options.patience,
   });
   const get = async (url: string, headers: Record<string, string> = { authorization: 'Bearer admin' }) => {
     const response = await app.inject({ method: 'GET', url, headers });

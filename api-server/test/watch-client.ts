@@ -37,8 +37,6 @@ export class Client {
   heard: WatchMessage[] = [];
   /** Changes that one message stood for without saying so. */
   lost = 0;
-  /** Repeats of what it knew. */
-  repeats = 0;
   #snapshot: State | undefined;
   /** The newest it was told of each shard, gone or not: key -> uid and version. */
   #versions = new Map<string, { uid: string; version: number }>();
@@ -180,9 +178,12 @@ export class Client {
       this.#dead.has(uid) ||
       (told?.uid === uid && (isGone ? false : version <= told.version)) ||
       (isGone && told !== undefined && told.uid !== uid);
+    // Inside a reconstructed stretch it may have what nobody knows of any more; a snapshot ends that.
+    const { beyond } = openAnyResumeToken(message.token, 'token');
     if (isRepeat) {
-      this.repeats += 1;
-      return;
+      // Only what had to be reconstructed may come again.
+      if (message.source === 'reconcile' || beyond) return;
+      throw new Error(`${event} ${key} at ${message.position}: told twice`);
     }
     const jump = isGone ? 1 : version - (told?.uid === uid ? told.version : 0);
     const isOurs = Object.keys(this.request.filter).length === 0;
@@ -193,8 +194,6 @@ export class Client {
     const known = this.state.get(key);
     const expected = event === 'ADDED' ? undefined : text(previous!);
     // A watch from now on knows only what it has heard.
-    // Inside a reconstructed stretch it may have what nobody knows of any more; a snapshot ends that.
-    const { beyond } = openAnyResumeToken(message.token, 'token');
     if (this.complete && message.source !== 'reconcile' && !beyond && known !== expected) {
       throw new Error(`${event} ${key} at ${message.position}: had ${known}, expected ${expected}`);
     }

@@ -205,6 +205,8 @@ export class Replica {
   readonly clock: ManualClock;
   readonly #ringSize: number;
   readonly #limits: WatchLimits;
+  /** It takes up the journal before its first list. */
+  readonly #reads: boolean;
   timeline!: Timeline;
   hub!: WatchHub;
   archive!: JournalArchive;
@@ -215,7 +217,9 @@ export class Replica {
     cluster: Cluster,
     ringSize: number,
     limits: WatchLimits = { streams: 100, streamsPerCaller: 100 },
+    reads = true,
   ) {
+    this.#reads = reads;
     this.cluster = cluster;
     this.#ringSize = ringSize;
     this.#limits = limits;
@@ -264,7 +268,7 @@ export class Replica {
     this.#stop = new AbortController();
     this.#running = this.hub.run(this.#stop.signal);
     this.followJournal();
-    if (cluster.writer) timeline.seed(cluster.writer.fold.state);
+    if (cluster.writer && this.#reads) timeline.seed(cluster.writer.fold.state);
     this.relist();
   }
 

@@ -44,15 +44,28 @@ export interface NodeAgentOptions {
   log: Log;
   clock?: Clock;
   random?: () => number;
+  /** Instead of a client made from `kubeconfig`; it is not closed. */
+  client?: AgentClient;
 }
+
+/** What the agent needs of a KubeClient. */
+export type AgentClient = Pick<
+  KubeClient,
+  'namespace' | 'get' | 'list' | 'watch' | 'create' | 'update' | 'patch'
+>;
 
 /** In `Lost` the record still names the last owner, which must wait for a new grant. */
 const HOLDING_PHASES: ReadonlySet<Phase> = new Set(['Active', 'Draining', 'Paused']);
+
+/** How often it is looked whether the lease is alive. */
+const CHECK_MS = 250;
 
 interface Holding {
   shard: HeldShard;
   lost: AbortController;
   draining: boolean;
+  /** Its work is over, though the record still names us until the release is answered. */
+  stopped: boolean;
 }
 
 /**
@@ -64,9 +77,7 @@ export class NodeAgent {
   readonly #options: NodeAgentOptions;
   readonly #clock: Clock;
   readonly #held = new Map<string, Holding>();
-  /** The newest sight of every shard that names this node as owner, also while it may not be held. */
-  readonly #owned = new Map<string, ShardAssignment>();
-  /** Ends the present watch; see #follow. */
+  /** Ends the present watch, or the wait for one; see #follow. */
   #session = new AbortController();
 
   constructor(options: NodeAgentOptions) {
@@ -76,11 +87,12 @@ export class NodeAgent {
 
   /** What this node may work on right now. */
   held(): HeldShard[] {
-    return [...this.#held.values()].map((holding) => holding.shard);
+    return [...this.#held.values()].filter(({ stopped }) => !stopped).map(({ shard }) => shard);
   }
 
   async run(signal: AbortSignal): Promise<void> {
-    const client = loadKube({ kubeconfig: this.#options.kubeconfig });
+    const own = this.#options.client ? undefined : loadKube({ kubeconfig: this.#options.kubeconfig });
+    const client = this.#options.client ?? (own as KubeClient);
     const namespace = this.#options.namespace ?? client.namespace;
     const { node, log } = this.#options;
     const heartbeat = new Heartbeat({
@@ -96,20 +108,18 @@ export class NodeAgent {
     try {
       await this.#register(client, namespace, both);
       await Promise.all([
-        heartbeat.run(both, () => {
-          for (const key of this.#owned.keys()) if (!this.#held.has(key)) this.#take(key, client, both);
-        }),
+        heartbeat.run(both, () => this.#startOver()),
         this.#fence(heartbeat, both),
         this.#follow(client, namespace, heartbeat, both),
       ]);
     } finally {
       stop.abort();
-      for (const key of [...this.#held.keys()]) this.#revoke(key, 'leaseLost');
-      await client.close();
+      this.#startOver();
+      await own?.close();
     }
   }
 
-  async #register(client: KubeClient, namespace: string, signal: AbortSignal): Promise<void> {
+  async #register(client: AgentClient, namespace: string, signal: AbortSignal): Promise<void> {
     const { register, node } = this.#options;
     if (register === undefined) return;
     try {
@@ -130,17 +140,22 @@ export class NodeAgent {
   }
 
   /**
-   * Follows the records that name this node. After a lost lease it starts over from a fresh LIST: what was
-   * known before may have been granted to others meanwhile.
+   * Follows the records that name this node while its lease is alive, each time from a fresh LIST: what was known
+   * before a loss may have been granted to others meanwhile, and a watch that died silently would not tell.
    */
   async #follow(
-    client: KubeClient,
+    client: AgentClient,
     namespace: string,
     heartbeat: Heartbeat,
     signal: AbortSignal,
   ): Promise<void> {
     while (!signal.aborted) {
       this.#session = new AbortController();
+      const session = AbortSignal.any([signal, this.#session.signal]);
+      if (!heartbeat.alive()) {
+        await this.#clock.sleep(CHECK_MS, session).catch(() => undefined);
+        continue;
+      }
       const events = reflect<ShardAssignment>({
         client,
         resource: SHARD_ASSIGNMENTS,
@@ -149,27 +164,25 @@ export class NodeAgent {
         clock: this.#clock,
         random: this.#options.random ?? Math.random,
         log: this.#options.log,
-        signal: AbortSignal.any([signal, this.#session.signal]),
+        signal: session,
       });
       for await (const event of events) {
-        if (event.type === 'BOOKMARK') continue;
-        const changed = event.type === 'REPLACED' ? event.items : [event.object];
-        const keys = new Set(changed.map(keyOf));
-        if (event.type === 'DELETED') for (const key of keys) this.#forget(key);
-        else for (const record of changed) this.#owned.set(keyOf(record), record);
+        if (session.aborted || !heartbeat.alive()) break;
         if (event.type === 'REPLACED') {
-          for (const key of [...this.#owned.keys()]) if (!keys.has(key)) this.#forget(key);
-        }
-        if (heartbeat.alive()) for (const key of keys) this.#take(key, client, signal);
+          const listed = new Set(event.items.map(keyOf));
+          for (const key of [...this.#held.keys()]) if (!listed.has(key)) this.#revoke(key, 'moved');
+          for (const record of event.items) this.#take(record, client, signal);
+        } else if (event.type === 'DELETED') this.#revoke(keyOf(event.object), 'moved');
+        else if (event.type !== 'BOOKMARK') this.#take(event.object, client, signal);
       }
     }
   }
 
   /** Holds what the record says is ours, and starts the drain it asks for. */
-  #take(key: string, client: KubeClient, signal: AbortSignal): void {
-    const record = this.#owned.get(key);
-    const status = record?.status;
-    if (record === undefined || status === undefined) return;
+  #take(record: ShardAssignment, client: AgentClient, signal: AbortSignal): void {
+    const key = keyOf(record);
+    const { status } = record;
+    if (status === undefined) return;
     if (!HOLDING_PHASES.has(status.phase)) {
       this.#revoke(key, 'moved');
       return;
@@ -180,7 +193,7 @@ export class NodeAgent {
       holding = undefined;
     }
     if (holding === undefined) {
-      holding = { shard: heldShard(record), lost: new AbortController(), draining: false };
+      holding = { shard: heldShard(record), lost: new AbortController(), draining: false, stopped: false };
       this.#held.set(key, holding);
       this.#options.onGrant?.(holding.shard);
     }
@@ -191,14 +204,13 @@ export class NodeAgent {
   }
 
   /** Never rejects: a release that fails is tried again until ownership is gone. */
-  async #drain(client: KubeClient, holding: Holding, signal: AbortSignal): Promise<void> {
+  async #drain(client: AgentClient, holding: Holding, signal: AbortSignal): Promise<void> {
     const { shard } = holding;
     const over = AbortSignal.any([signal, holding.lost.signal]);
-    let stopped = false;
     while (!over.aborted) {
       try {
-        if (!stopped) await this.#options.onDrain?.(shard, over);
-        stopped = true;
+        if (!holding.stopped) await this.#options.onDrain?.(shard, over);
+        holding.stopped = true;
         const annotations = { [RELEASED_ANNOTATION]: `${this.#options.node}/${shard.epoch}` };
         await client.patch(SHARD_ASSIGNMENTS, shard, { metadata: { annotations } }, { signal: over });
         return;
@@ -213,19 +225,16 @@ export class NodeAgent {
   /** Lets go of everything as soon as the heartbeat is too old, before anybody grants our shards to others. */
   async #fence(heartbeat: Heartbeat, signal: AbortSignal): Promise<void> {
     while (!signal.aborted) {
-      if (!heartbeat.alive() && this.#held.size > 0) {
-        for (const key of [...this.#held.keys()]) this.#revoke(key, 'leaseLost');
-        this.#owned.clear();
-        this.#session.abort();
-      }
-      const checkMs = heartbeat.alive() ? Math.min(heartbeat.remainingMs(), 250) : 250;
+      if (!heartbeat.alive() && this.#held.size > 0) this.#startOver();
+      const checkMs = heartbeat.alive() ? Math.min(heartbeat.remainingMs(), CHECK_MS) : CHECK_MS;
       await this.#clock.sleep(Math.max(checkMs, 10), signal).catch(() => undefined);
     }
   }
 
-  #forget(key: string): void {
-    this.#owned.delete(key);
-    this.#revoke(key, 'moved');
+  /** Nothing is ours any more until a list from now on says so. */
+  #startOver(): void {
+    this.#session.abort();
+    for (const key of [...this.#held.keys()]) this.#revoke(key, 'leaseLost');
   }
 
   #revoke(key: string, why: 'moved' | 'leaseLost'): void {

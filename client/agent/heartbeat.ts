@@ -10,12 +10,14 @@ function microTime(ms: number): string {
   return new Date(ms).toISOString().replace('Z', '000Z');
 }
 
+type HeartbeatClient = Pick<KubeClient, 'get' | 'create' | 'update'>;
+
 /**
  * Keeps a MeshNode's Lease renewed: three tries fit into one lease duration. `alive()` is what fencing at the
  * node rests on: it turns false a fifth of the duration before anybody else may consider the Lease expired.
  */
 export class Heartbeat {
-  readonly #client: KubeClient;
+  readonly #client: HeartbeatClient;
   readonly #namespace: string;
   readonly #node: string;
   readonly #durationSeconds: number;
@@ -25,7 +27,7 @@ export class Heartbeat {
   #renewedAt = Number.NEGATIVE_INFINITY;
 
   constructor(options: {
-    client: KubeClient;
+    client: HeartbeatClient;
     namespace: string;
     node: string;
     durationSeconds: number;
@@ -49,16 +51,17 @@ export class Heartbeat {
     return this.remainingMs() > 0;
   }
 
-  /** Renews until aborted. `onRenewed` runs after every success. */
-  async run(signal: AbortSignal, onRenewed: () => void): Promise<void> {
+  /** Renews until aborted. `onRevived` runs after a renewal that found the node not alive: the first one, and one after each loss. */
+  async run(signal: AbortSignal, onRevived: () => void): Promise<void> {
     const intervalMs = (this.#durationSeconds * 1000) / 3;
     while (!signal.aborted) {
       const started = this.#clock.monotonic();
       try {
         await this.#renew(signal, intervalMs);
+        const wasAlive = this.alive();
         // Counted from before the request: the API server cannot have stored it earlier than that.
         this.#renewedAt = started;
-        onRenewed();
+        if (!wasAlive) onRevived();
       } catch (error) {
         if (signal.aborted) return;
         this.#lease = undefined;

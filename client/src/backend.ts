@@ -1,3 +1,4 @@
+import { ShardError } from '@meshkit/shards/errors';
 import type { ShardExplanation } from '@meshkit/shards/explain';
 import type {
   DiffPage,
@@ -80,4 +81,12 @@ export interface Backend {
   /** The connection should prove itself before it is used again. */
   suspect?(): void;
   close(): void | Promise<void>;
+}
+
+/** To one server. Enough for more watches than it gives to one user; whoever has more opens them and forgets them. */
+export const MAX_CONNECTIONS = 80;
+
+export function tooManyStreams(server: string): ShardError {
+  const text = `all ${MAX_CONNECTIONS} connections to ${server} have as many streams as one may have; close watches that nobody reads`;
+  return new ShardError('unavailable', text, { reason: 'tooManyStreams' });
 }

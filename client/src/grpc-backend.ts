@@ -10,6 +10,7 @@ export class GrpcBackend implements Backend {
   readonly differences = true;
   readonly #options: GrpcOriginOptions;
   #origin: Promise<GrpcOrigin> | undefined;
+  #closed = false;
 
   constructor(options: GrpcOriginOptions) {
     this.#options = options;
@@ -61,10 +62,14 @@ export class GrpcBackend implements Backend {
   }
 
   async close(): Promise<void> {
-    (await this.#origin)?.close();
+    this.#closed = true;
+    // One that could not be made has said so to whoever asked for it.
+    const origin = await this.#origin?.catch(() => undefined);
+    origin?.close();
   }
 
-  #connection(): Promise<GrpcOrigin> {
+  async #connection(): Promise<GrpcOrigin> {
+    if (this.#closed) throw new ShardError('unavailable', 'the client is closed');
     this.#origin ??= import('./grpc-origin.ts').then(({ GrpcOrigin }) => new GrpcOrigin(this.#options));
     return this.#origin;
   }

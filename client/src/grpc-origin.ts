@@ -35,7 +35,7 @@ import type {
 import type { Access } from '@meshkit/shards/scope';
 import type { NodeView, ShardView } from '@meshkit/shards/shard-view';
 import type { Simulation, SimulationRequest } from '@meshkit/shards/simulate';
-import type { ExplainRequest, ServerStatus } from './backend.ts';
+import { type ExplainRequest, MAX_CONNECTIONS, type ServerStatus, tooManyStreams } from './backend.ts';
 import { statusView } from './grpc-about.ts';
 import { errorOfStatus } from './grpc-error.ts';
 import { diffPage, historyPage } from './grpc-history.ts';
@@ -78,7 +78,7 @@ export interface GrpcPage {
 }
 
 const OPTIONS = {
-  // One connection for each origin, as with HTTP/2: nothing is shared with what else the process talks to.
+  // Connections of our own, as with HTTP/2: nothing is shared with what else the process talks to.
   'grpc.use_local_subchannel_pool': 1,
   'grpc.keepalive_time_ms': 20_000,
   'grpc.keepalive_timeout_ms': 10_000,
@@ -90,14 +90,28 @@ const OPTIONS = {
   'grpc.enable_channelz': 0,
 };
 
+/**
+ * grpc-js keeps to itself how many the server takes, and lets those beyond wait. Servers are advised to take no fewer
+ * (RFC 9113, section 6.5.2), and many proxies take no more.
+ */
+const STREAMS_PER_CONNECTION = 100;
+
 const ON_EXPIRED = { snapshot: OnExpired.UNSPECIFIED, diff: OnExpired.DIFF, fail: OnExpired.FAIL } as const;
 
 type Answered<Response> = (error: ServiceError | null, response: Response) => void;
 
-/** One gRPC connection to one server. Every failure is a ShardError, or the signal's reason. */
+interface Channel {
+  client: ShardServiceClient;
+  /** Open now, on one connection. */
+  streams: number;
+}
+
+/** One server by gRPC, over as many connections as its streams take. Every failure is a ShardError, or the signal's reason. */
 export class GrpcOrigin {
   readonly #server: string;
-  readonly #client: ShardServiceClient;
+  readonly #connect: () => ShardServiceClient;
+  readonly #channels: Channel[] = [];
+  #closed = false;
 
   constructor({ server, ca, insecureSkipTlsVerify, userAgent = 'meshkit-client' }: GrpcOriginOptions) {
     const url = URL.parse(server.includes('://') ? server : `https://${server}`);
@@ -114,19 +128,20 @@ export class GrpcOrigin {
       rejectUnauthorized: insecureSkipTlsVerify !== true,
       checkServerIdentity: (_name, certificate) => checkServerIdentity(address, certificate),
     });
-    this.#client = new ShardServiceClient(this.#server, trusted, {
+    const options = {
       ...OPTIONS,
       // grpc-js names its target in the TLS handshake, where Node allows no address (RFC 6066, section 3).
       ...(byAddress ? { 'grpc.ssl_target_name_override': 'address.invalid' } : {}),
       'grpc.primary_user_agent': userAgent,
-    });
+    };
+    this.#connect = () => new ShardServiceClient(this.#server, trusted, options);
   }
 
   async page(filter: ShardFilter, request: GrpcPageRequest, options: GrpcCallOptions): Promise<GrpcPage> {
     const { pageSize, cursor: pageToken = '', minVersion = '' } = request;
     const message = { filter: filterMessage(filter), pageSize, pageToken, minVersion };
-    const answer = await this.#call<ListResponse>(options, (metadata, deadline, done) =>
-      this.#client.list(message, metadata, deadline, done),
+    const answer = await this.#call<ListResponse>(options, (client, metadata, deadline, done) =>
+      client.list(message, metadata, deadline, done),
     );
     const { shards, nextPageToken, versionVector, resumeToken, consistency } = answer;
     return {
@@ -143,8 +158,8 @@ export class GrpcOrigin {
     request: { namespace: string; name: string; minVersion?: string },
     options: GrpcCallOptions,
   ): Promise<ShardView> {
-    const { shard } = await this.#call<GetResponse>(options, (metadata, deadline, done) =>
-      this.#client.get({ ...request, minVersion: request.minVersion ?? '' }, metadata, deadline, done),
+    const { shard } = await this.#call<GetResponse>(options, (client, metadata, deadline, done) =>
+      client.get({ ...request, minVersion: request.minVersion ?? '' }, metadata, deadline, done),
     );
     if (shard) return shardView(shard);
     throw new ShardError('internal', `${this.#server} answered without a shard; is it a MeshKit API server?`);
@@ -160,8 +175,8 @@ export class GrpcOrigin {
       pageSize,
       pageToken,
     };
-    const answer = await this.#call<DiffResponse>(options, (metadata, deadline, done) =>
-      this.#client.diff(message, metadata, deadline, done),
+    const answer = await this.#call<DiffResponse>(options, (client, metadata, deadline, done) =>
+      client.diff(message, metadata, deadline, done),
     );
     return diffPage(answer, mode);
   }
@@ -170,38 +185,38 @@ export class GrpcOrigin {
   async history(request: HistoryRequest, options: GrpcCallOptions): Promise<HistoryPage> {
     const { namespace, name, cursor: pageToken = '', since = '', limit: pageSize } = request;
     const message = { namespace, name, pageSize, pageToken, since };
-    const answer = await this.#call<HistoryResponse>(options, (metadata, deadline, done) =>
-      this.#client.history(message, metadata, deadline, done),
+    const answer = await this.#call<HistoryResponse>(options, (client, metadata, deadline, done) =>
+      client.history(message, metadata, deadline, done),
     );
     return historyPage(answer);
   }
 
   async nodes(namespace: string | undefined, options: GrpcCallOptions): Promise<NodeView[]> {
-    const { nodes } = await this.#call<ListNodesResponse>(options, (metadata, deadline, done) =>
-      this.#client.listNodes({ namespace }, metadata, deadline, done),
+    const { nodes } = await this.#call<ListNodesResponse>(options, (client, metadata, deadline, done) =>
+      client.listNodes({ namespace }, metadata, deadline, done),
     );
     return nodes.map(nodeView);
   }
 
   async status(namespace: string | undefined, options: GrpcCallOptions): Promise<ServerStatus> {
     return statusView(
-      await this.#call<GetStatusResponse>(options, (metadata, deadline, done) =>
-        this.#client.getStatus({ namespace }, metadata, deadline, done),
+      await this.#call<GetStatusResponse>(options, (client, metadata, deadline, done) =>
+        client.getStatus({ namespace }, metadata, deadline, done),
       ),
     );
   }
 
   access(namespace: string | undefined, options: GrpcCallOptions): Promise<Access> {
-    return this.#call<GetAccessResponse>(options, (metadata, deadline, done) =>
-      this.#client.getAccess({ namespace }, metadata, deadline, done),
+    return this.#call<GetAccessResponse>(options, (client, metadata, deadline, done) =>
+      client.getAccess({ namespace }, metadata, deadline, done),
     );
   }
 
   async simulate(request: SimulationRequest, options: GrpcCallOptions): Promise<Simulation> {
     const message = simulateMessage(request);
     return simulationView(
-      await this.#call<SimulateResponse>(options, (metadata, deadline, done) =>
-        this.#client.simulate(message, metadata, deadline, done),
+      await this.#call<SimulateResponse>(options, (client, metadata, deadline, done) =>
+        client.simulate(message, metadata, deadline, done),
       ),
     );
   }
@@ -210,8 +225,8 @@ export class GrpcOrigin {
     const { namespace, name, minVersion = '', maxItems = 0 } = request;
     const message = { namespace, name, minVersion, maxItems };
     return explanationView(
-      await this.#call<ExplainResponse>(options, (metadata, deadline, done) =>
-        this.#client.explain(message, metadata, deadline, done),
+      await this.#call<ExplainResponse>(options, (client, metadata, deadline, done) =>
+        client.explain(message, metadata, deadline, done),
       ),
     );
   }
@@ -220,7 +235,9 @@ export class GrpcOrigin {
   async *watch(request: WatchStreamRequest): AsyncGenerator<WatchMessage, void> {
     const { signal, bearer } = request;
     signal.throwIfAborted();
-    const stream = this.#client.watch(watchRequest(request), metadataOf(bearer));
+    const channel = this.#channel();
+    const stream = channel.client.watch(watchRequest(request), metadataOf(bearer));
+    channel.streams += 1;
     const abort = (): void => stream.cancel();
     signal.addEventListener('abort', abort, { once: true });
     // A stream that nobody reads any more fails once more, when it has been cancelled.
@@ -233,24 +250,45 @@ export class GrpcOrigin {
     } finally {
       signal.removeEventListener('abort', abort);
       stream.cancel();
+      channel.streams -= 1;
     }
     throw new ShardError('unavailable', `${this.#server} ended the stream`);
   }
 
   close(): void {
-    this.#client.close();
+    this.#closed = true;
+    for (const { client } of this.#channels) client.close();
+  }
+
+  /** The first with room for a further stream. */
+  #channel(): Channel {
+    if (this.#closed) throw new ShardError('unavailable', 'the client is closed');
+    const known = this.#channels.find(({ streams }) => streams < STREAMS_PER_CONNECTION);
+    if (known) return known;
+    if (this.#channels.length >= MAX_CONNECTIONS) throw tooManyStreams(this.#server);
+    const channel = { client: this.#connect(), streams: 0 };
+    this.#channels.push(channel);
+    return channel;
   }
 
   async #call<Response>(
     { bearer, signal, timeoutMs }: GrpcCallOptions,
-    start: (metadata: Metadata, options: { deadline: number }, done: Answered<Response>) => ClientUnaryCall,
+    start: (
+      client: ShardServiceClient,
+      metadata: Metadata,
+      options: { deadline: number },
+      done: Answered<Response>,
+    ) => ClientUnaryCall,
   ): Promise<Response> {
     signal?.throwIfAborted();
     const { promise, resolve, reject } = Promise.withResolvers<Response>();
-    const call = start(metadataOf(bearer), { deadline: Date.now() + timeoutMs }, (error, response) => {
+    const channel = this.#channel();
+    const deadline = { deadline: Date.now() + timeoutMs };
+    const call = start(channel.client, metadataOf(bearer), deadline, (error, response) => {
       if (error) reject(error);
       else resolve(response);
     });
+    channel.streams += 1;
     const abort = (): void => call.cancel();
     signal?.addEventListener('abort', abort, { once: true });
     try {
@@ -260,6 +298,7 @@ export class GrpcOrigin {
       throw errorOfStatus(error, this.#server);
     } finally {
       signal?.removeEventListener('abort', abort);
+      channel.streams -= 1;
     }
   }
 }

@@ -1,5 +1,6 @@
-import type { ClientHttp2Session, ClientHttp2Stream, IncomingHttpHeaders } from 'node:http2';
+import type { ClientHttp2Stream, IncomingHttpHeaders } from 'node:http2';
 import { ShardError } from '@meshkit/shards/errors';
+import type { Http2Connection } from './http2-connection.ts';
 
 export interface Http2Request {
   /** Under the server's root, query included. */
@@ -58,17 +59,17 @@ export class Http2Exchange {
   }
 
   /** Throws `StreamLost` when it can be tried again on another connection. */
-  run(session: ClientHttp2Session): Promise<Http2Response> {
-    return this.within(this.#exchange(session));
+  run(connection: Http2Connection): Promise<Http2Response> {
+    return this.within(this.#exchange(connection));
   }
 
   /** The beginning of an answer, or a whole one when it is not 200. Throws `StreamLost` as `run` does. */
-  open(session: ClientHttp2Session): Promise<Http2Response | Http2Stream> {
+  open(connection: Http2Connection): Promise<Http2Response | Http2Stream> {
     const { promise, resolve, reject } = Promise.withResolvers<Http2Response | Http2Stream>();
     const took = (stream: ClientHttp2Stream, headers: IncomingHttpHeaders): void =>
       resolve({ status: 200, headers, stream });
     // How a stream that was taken ends is its reader's business.
-    this.#exchange(session, took).then(resolve, reject);
+    this.#exchange(connection, took).then(resolve, reject);
     return this.within(promise);
   }
 
@@ -78,11 +79,11 @@ export class Http2Exchange {
   }
 
   #exchange(
-    session: ClientHttp2Session,
+    connection: Http2Connection,
     took?: (stream: ClientHttp2Stream, headers: IncomingHttpHeaders) => void,
   ): Promise<Http2Response> {
     const { promise, resolve, reject } = Promise.withResolvers<Http2Response>();
-    const stream = this.#open(session);
+    const stream = this.#open(connection);
     this.#stream = stream;
     const chunks: Buffer[] = [];
     let bytes = 0;
@@ -124,15 +125,15 @@ export class Http2Exchange {
     return promise;
   }
 
-  #open(session: ClientHttp2Session): ClientHttp2Stream {
+  #open(connection: Http2Connection): ClientHttp2Stream {
     try {
       const { path, headers, body } = this.#request;
       const method = body === undefined ? 'GET' : 'POST';
-      const stream = session.request({ ':method': method, ':path': path, ...headers });
+      const stream = connection.request({ ':method': method, ':path': path, ...headers });
       if (body !== undefined) stream.end(body);
       return stream;
     } catch (error) {
-      // The session ended between its check and its use.
+      // It ended between its check and its use.
       throw new StreamLost('no stream', { cause: error });
     }
   }

@@ -20,17 +20,18 @@ import type {
   ServerStatus,
   ShardListPage,
 } from './backend.ts';
-import { Http2Origin, type OriginOptions } from './http2-origin.ts';
+import type { ConnectionOptions } from './http2-connection.ts';
+import { Http2Origin } from './http2-origin.ts';
 import { parsed, queryOf, sseTransport } from './sse-stream.ts';
 import type { WatchTransport } from './watch-transport.ts';
 
-/** REST and server-sent events over one HTTP/2 connection. */
+/** REST and server-sent events over HTTP/2. */
 export class RestBackend implements Backend {
   readonly watch: WatchTransport;
   readonly #origin: Http2Origin;
   readonly #userAgent: string;
 
-  constructor(options: OriginOptions & { userAgent: string }) {
+  constructor(options: ConnectionOptions & { userAgent: string }) {
     this.#origin = new Http2Origin(options);
     this.#userAgent = options.userAgent;
     this.watch = sseTransport(this.#origin, options.userAgent);

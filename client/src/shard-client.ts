@@ -24,7 +24,7 @@ import { type WatchMeans, type WatchOptions, watchShards } from './watch.ts';
 export interface ShardClientOptions {
   /** The API server, `https://HOST:PORT`; the port is that of the transport. */
   server: string;
-  /** `sse` (the default): REST, and server-sent events to watch, over one HTTP/2 connection. `grpc`: all by gRPC. */
+  /** `sse` (the default): REST, and server-sent events to watch, over HTTP/2. `grpc`: all by gRPC. */
   transport?: 'sse' | 'grpc';
   /** Absent: requests are sent without one, and refused. */
   token?: TokenSource;
@@ -78,7 +78,7 @@ const DEFAULT_TIMEOUT_MS = 10_000;
 const DEFAULT_PAGE_SIZE = 1_000;
 
 /**
- * The read side of the MeshKit API over one connection. Every failure is a ShardError: the server's own
+ * The read side of the MeshKit API of one server. Every failure is a ShardError: the server's own
  * (`scopeMissing` with the command that grants it, `notFound`, …), or `unavailable` and `timeout` on the way there.
  */
 export class ShardClient {
@@ -86,6 +86,7 @@ export class ShardClient {
   readonly #token: TokenReader | undefined;
   readonly #clock: Clock;
   readonly #random: () => number;
+  readonly #closing = new AbortController();
 
   constructor(options: ShardClientOptions) {
     const { server, transport, ca, insecureSkipTlsVerify, token } = options;
@@ -189,16 +190,22 @@ export class ShardClient {
    * stream, and the next one goes on after the last event that was read.
    */
   watch(filter: ShardFilter = {}, options: WatchOptions = {}): AsyncGenerator<WatchEvent, void> {
-    return watchShards(filter, options, this.#means());
+    return watchShards(filter, { ...options, signal: this.#until(options.signal) }, this.#means());
   }
 
   /** A live map of one ShardSet. It follows the server from now on, until it is closed. */
   cache(options: ShardCacheOptions): ShardCache {
-    return new ShardCache(options, this.#means());
+    return new ShardCache({ ...options, signal: this.#until(options.signal) }, this.#means());
   }
 
+  /** Ends its watches and caches too, as their signals would. */
   async close(): Promise<void> {
+    this.#closing.abort(new ShardError('unavailable', 'the client is closed'));
     await this.#backend.close();
+  }
+
+  #until(signal: AbortSignal | undefined): AbortSignal {
+    return signal ? AbortSignal.any([signal, this.#closing.signal]) : this.#closing.signal;
   }
 
   #means(): WatchMeans {
@@ -225,14 +232,14 @@ export class ShardClient {
 
   async #call<T>(options: CallOptions, work: (call: BackendCall) => Promise<T>): Promise<T> {
     const { signal, timeoutMs = DEFAULT_TIMEOUT_MS } = options;
-    const bearer = await this.#token?.read();
+    const bearer = await this.#token?.read({ signal, timeoutMs });
     try {
       return await work({ bearer, signal, timeoutMs });
     } catch (error) {
       if (bearer === undefined || !(error instanceof ShardError) || error.code !== 'unauthenticated')
         throw error;
       // A projected token may have been replaced since it was read.
-      const renewed = await this.#token?.renewed(bearer);
+      const renewed = await this.#token?.renewed(bearer, { signal, timeoutMs });
       if (renewed === undefined) throw error;
       return work({ bearer: renewed, signal, timeoutMs });
     }

@@ -16,7 +16,7 @@ export function sseTransport(origin: Http2Origin, userAgent: string): WatchTrans
       path: `/meshkit/shards/watch?${watchQuery(request)}`,
       headers: headersOf(request, userAgent),
       signal: request.signal,
-      timeoutMs: OPEN_TIMEOUT_MS,
+      timeoutMs: request.timeoutMs ?? OPEN_TIMEOUT_MS,
     });
     if (!('stream' in answer)) throw errorOfProblem(answer.status, parsed(String(answer.body)), origin.url);
     const { stream, headers } = answer;

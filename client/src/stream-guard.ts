@@ -79,18 +79,19 @@ export class StreamGuard {
   async #renew(reader: TokenReader, bearer: string): Promise<void> {
     const freshMs = reader.freshMs(bearer);
     if (freshMs === Number.POSITIVE_INFINITY) return;
-    await this.#sleep(freshMs);
-    while ((await newest(reader, bearer)) === bearer) await this.#sleep(RENEWAL_CHECK_MS);
+    // One that is old already, by our clock, would be replaced without a pause by a source that makes new ones.
+    await this.#sleep(freshMs > 0 ? freshMs : RENEWAL_CHECK_MS);
+    while ((await this.#newest(reader, bearer)) === bearer) await this.#sleep(RENEWAL_CHECK_MS);
     this.#end.abort(new Reopen('there is a newer token'));
   }
-}
 
-/** The present token is good for a while: a source that fails now may work then. */
-async function newest(reader: TokenReader, bearer: string): Promise<string> {
-  try {
-    return await reader.read();
-  } catch (error) {
-    if (error instanceof ShardError) return bearer;
-    throw error;
+  /** The present token is good for a while: a source that fails now may work then. */
+  async #newest(reader: TokenReader, bearer: string): Promise<string> {
+    try {
+      return await reader.read({ signal: this.#done.signal });
+    } catch (error) {
+      if (error instanceof ShardError) return bearer;
+      throw error;
+    }
   }
 }

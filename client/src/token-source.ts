@@ -10,6 +10,14 @@ const FILE_LIFE_MS = 60_000;
 /** A token that has less left than this, or than a tenth of its life, is not kept: clocks differ, requests take time. */
 const MARGIN_MS = 60_000;
 const MARGIN_SHARE = 0.1;
+/** For a file on a network that hangs, and a function that asks somebody. */
+const SOURCE_TIMEOUT_MS = 10_000;
+
+export interface ReadOptions {
+  signal?: AbortSignal;
+  /** Milliseconds that a source may take. Default 10,000. */
+  timeoutMs?: number;
+}
 
 /** Gives the present token of a source. */
 export class TokenReader {
@@ -22,13 +30,14 @@ export class TokenReader {
     this.#clock = clock;
   }
 
-  async read(): Promise<string> {
+  /** Throws `unauthenticated` when the source has none, `timeout`, or the signal's reason. */
+  async read(options: ReadOptions = {}): Promise<string> {
     const known = this.#known;
     if (known && this.#clock.monotonic() - known.readAt < FILE_LIFE_MS && this.freshMs(known.token) > 0) {
       return known.token;
     }
     const readAt = this.#clock.monotonic();
-    const token = (await this.#obtain()).trim();
+    const token = (await this.#within(options)).trim();
     if (token === '' || /[^\x21-\x7e]/.test(token)) {
       throw new ShardError('unauthenticated', 'the token is empty or has characters that no token has');
     }
@@ -38,9 +47,9 @@ export class TokenReader {
   }
 
   /** After a 401: another token, when the source has one by now. */
-  async renewed(refused: string): Promise<string | undefined> {
+  async renewed(refused: string, options: ReadOptions = {}): Promise<string | undefined> {
     this.#known = undefined;
-    const token = await this.read();
+    const token = await this.read(options);
     if (token !== refused) return token;
     this.#known = undefined;
     return undefined;
@@ -55,14 +64,29 @@ export class TokenReader {
     return exp * 1_000 - marginMs - this.#clock.now();
   }
 
-  async #obtain(): Promise<string> {
+  async #within({ signal, timeoutMs = SOURCE_TIMEOUT_MS }: ReadOptions): Promise<string> {
     if (typeof this.#source === 'string') return this.#source;
-    if (typeof this.#source === 'function') return this.#source();
+    const done = new AbortController();
+    const waiting = signal ? AbortSignal.any([signal, done.signal]) : done.signal;
+    const late = this.#clock.sleep(timeoutMs, waiting).then((): never => {
+      throw new ShardError('timeout', `the source of the token gave none within ${timeoutMs / 1_000} s`);
+    });
     try {
-      return await readFile(this.#source.file, 'utf8');
+      return await Promise.race([this.#obtain(this.#source), late]);
+    } finally {
+      done.abort();
+    }
+  }
+
+  async #obtain(source: Exclude<TokenSource, string>): Promise<string> {
+    try {
+      return await (typeof source === 'function' ? source() : readFile(source.file, 'utf8'));
     } catch (error) {
+      if (error instanceof ShardError) throw error;
+      const what =
+        typeof source === 'function' ? 'the source of the token failed' : 'cannot read the token file';
       const why = error instanceof Error ? error.message : String(error);
-      throw new ShardError('unauthenticated', `cannot read the token file: ${why}`, {}, error);
+      throw new ShardError('unauthenticated', `${what}: ${why}`, {}, error);
     }
   }
 }

@@ -14,6 +14,8 @@ export interface WatchStreamRequest extends Omit<WatchCall, 'onExpired'> {
   known?: Iterable<ShardView>;
   /** Bearer token; absent: none is sent. */
   bearer?: string;
+  /** Milliseconds until the answer must have begun, where the transport can tell. */
+  timeoutMs?: number;
   signal: AbortSignal;
 }
 

@@ -5,10 +5,12 @@ import { ShardTracker, type WatchEvent } from './shard-tracker.ts';
 import { Reopen, StreamGuard } from './stream-guard.ts';
 import type { TokenReader } from './token-source.ts';
 import { Backoff } from './wait.ts';
-import type { WatchCall } from './watch-message.ts';
-import type { WatchStreamRequest, WatchTransport } from './watch-transport.ts';
+import type { WatchCall, WatchMessage } from './watch-message.ts';
+import type { Alive, WatchStreamRequest, WatchTransport } from './watch-transport.ts';
 
 export interface WatchOptions extends WatchCall {
+  /** Milliseconds until a stream must have begun, by `sse` (default 10,000); by `grpc`, `silenceMs` has to do. */
+  timeoutMs?: number;
   /** The server says something every 15 s at least; one that is silent for longer (default 35 s) counts as gone. */
   silenceMs?: number;
   /** Told whenever the stream is lost or refused and will be tried again: for logs and metrics. */
@@ -34,7 +36,7 @@ const MAX_KNOWN = 20_000;
 /**
  * Every change of the shards that pass, each once, in the order of each shard, over as many streams as it takes: a lost
  * one is resumed after its last token. Ends when the signal aborts; throws the ShardError that retrying cannot cure
- * (a refused argument, token or scope; a token that is too old under `onExpired: fail`).
+ * (a refused argument, token or scope; a token that is too old or unknown under `onExpired: fail`).
  */
 export async function* watchShards(
   filter: ShardFilter,
@@ -69,6 +71,8 @@ class Watch {
   #bearer: string | undefined;
   /** How the next stream is to begin, because the last one could not go on. */
   #expired: 'diff' | 'snapshot' | undefined;
+  /** Our token was refused, so that what comes next is a listing in its place, whatever the caller began with. */
+  #refused = false;
   /** New tokens that were tried since a stream last worked. */
   #renewals = 0;
   /** When a server that says goodbye wants us back, monotonic milliseconds. */
@@ -85,8 +89,8 @@ class Watch {
   /** One stream, from its opening to its end; always throws why it ended. */
   async *stream(): AsyncGenerator<WatchEvent, void> {
     const { clock, open, token } = this.#means;
-    const { from, allowCoalescing, signal, silenceMs = SILENCE_MS } = this.#options;
-    const bearer = await token?.read();
+    const { allowCoalescing, signal, timeoutMs, silenceMs = SILENCE_MS } = this.#options;
+    const bearer = await this.#readToken();
     this.#bearer = bearer;
     const guard = new StreamGuard({
       clock,
@@ -95,8 +99,16 @@ class Watch {
       token: token && bearer !== undefined ? { reader: token, bearer } : undefined,
     });
     const resumeToken = this.#resumeToken;
+    const from = this.#refused ? 'beginning' : this.#options.from;
     const start = resumeToken === undefined ? { from } : { resumeToken };
-    const call = { ...start, ...this.#whenExpired(), filter: this.#filter, allowCoalescing, bearer };
+    const call = {
+      ...start,
+      ...this.#whenExpired(),
+      filter: this.#filter,
+      allowCoalescing,
+      timeoutMs,
+      bearer,
+    };
     const messages = open({ ...call, signal: guard.signal })[Symbol.asyncIterator]();
     try {
       for (;;) {
@@ -106,7 +118,7 @@ class Watch {
           this.#backAt = clock.monotonic() + message.reconnectAfterMs;
           guard.endWithin(message.reconnectAfterMs);
         }
-        for (const event of this.#tracker.apply(message)) yield event;
+        for (const event of this.#told(message)) yield event;
         this.#took(message);
       }
     } catch (error) {
@@ -116,6 +128,24 @@ class Watch {
       await guard.close();
       await messages.return?.();
     }
+  }
+
+  /** A source that gave a token before is waited for, as a server would be. */
+  async #readToken(): Promise<string | undefined> {
+    try {
+      return await this.#means.token?.read({ signal: this.#options.signal });
+    } catch (error) {
+      if (this.#bearer === undefined || !(error instanceof ShardError)) throw error;
+      throw new ShardError('unavailable', `there is no token: ${error.message}`, error.details, error);
+    }
+  }
+
+  /** A listing in place of a token that was refused begins with a RESET, as with one that has expired. */
+  #told(message: WatchMessage | Alive): WatchEvent[] {
+    if (!this.#refused || message.type !== 'snapshot-begin') return this.#tracker.apply(message);
+    this.#refused = false;
+    const reset = { type: 'reset', reason: 'tokenInvalid', token: message.token } as const;
+    return [...this.#tracker.apply(reset), ...this.#tracker.apply(message)];
   }
 
   /** What this watch has is sent only once a server says that it is needed: it may be much. */
@@ -169,20 +199,24 @@ class Watch {
   /** Whether there is a reason to expect better of the very next attempt; throws when there will never be one. */
   async #cured(error: ShardError): Promise<boolean> {
     if (ERRORS[error.code].retry) return false;
-    if (error.code === 'unauthenticated' && this.#bearer !== undefined && this.#renewals === 0) {
+    const { token } = this.#means;
+    if (error.code === 'unauthenticated' && token && this.#bearer !== undefined && this.#renewals === 0) {
       this.#renewals += 1;
-      const renewed = await this.#means.token?.renewed(this.#bearer);
-      if (renewed !== undefined) return true;
+      const { signal } = this.#options;
+      // A source that fails now is asked again by the next attempt, which waits for it.
+      const renewed = await token.renewed(this.#bearer, { signal }).catch(() => null);
+      if (renewed !== undefined) return renewed !== null;
     }
     if (this.#expired === undefined && this.#asksFirst()) {
       if (error.code === 'tokenExpired') this.#expired = 'diff';
       if (error.code === 'lineageChanged') this.#expired = 'snapshot';
       if (this.#expired !== undefined) return true;
     }
-    if (error.code === 'tokenInvalid' && this.#ownToken) {
+    if (error.code === 'tokenInvalid' && this.#ownToken && this.#options.onExpired !== 'fail') {
       // A server of another version, perhaps: what it does not know it will list.
       this.#resumeToken = undefined;
       this.#ownToken = false;
+      this.#refused = true;
       return true;
     }
     throw error;

@@ -5,6 +5,7 @@ import {
   type Http2Session,
   type IncomingHttpHeaders,
   type ServerHttp2Stream,
+  type Settings,
 } from 'node:http2';
 import { type AddressInfo, connect as connectTcp, createServer, type Server, type Socket } from 'node:net';
 
@@ -46,8 +47,8 @@ export class ScriptedServer {
     });
   }
 
-  static async start(port = 0): Promise<ScriptedServer> {
-    const server = createSecureServer({ cert: CA, key: KEY });
+  static async start(port = 0, settings: Settings = {}): Promise<ScriptedServer> {
+    const server = createSecureServer({ cert: CA, key: KEY, settings });
     const { promise, resolve, reject } = Promise.withResolvers<void>();
     server.once('error', reject);
     server.listen(port, '127.0.0.1', resolve);

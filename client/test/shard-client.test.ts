@@ -180,6 +180,24 @@ describe('ShardClient', () => {
     }
   });
 
+  it('gives up a connection that gives no answers, however often it is asked', async () => {
+    const network = await ForgetfulNetwork.inFrontOf(server.port);
+    const far = open({ server: network.url });
+    const ask = (timeoutMs: number) => far.nodes(undefined, { timeoutMs }).catch(({ code }) => code);
+    try {
+      await far.nodes();
+      network.forget();
+      for (let at = 0; at < 3; at++) {
+        now += 4_000;
+        expect(await ask(50)).toBe('timeout');
+      }
+      await expect.poll(() => ask(1_000)).toEqual([]);
+    } finally {
+      await far.close();
+      network.close();
+    }
+  });
+
   it('says that an answer was cut short, and does not take half of it', async () => {
     server.answer = ({ stream }) => {
       stream.respond({ ':status': 200, 'content-type': 'application/json' });
@@ -229,7 +247,7 @@ describe('ShardClient', () => {
 
   it('trusts nobody whose certificate is not signed by the given authority', async () => {
     const other = open({ ca: undefined });
-    await expect(other.nodes()).rejects.toThrow('certificate authority');
+    await expect(other.nodes()).rejects.toThrow('--certificate-authority FILE');
     expect(server.requests).toEqual([]);
     await other.close();
   });
@@ -289,6 +307,23 @@ describe('ShardClient', () => {
       const missing = open({ token: { file: join(folder, 'nope') } });
       await expect(missing.nodes()).rejects.toThrow('cannot read the token file');
       await missing.close();
+      const failing = open({ token: () => Promise.reject(new Error('the vault is sealed')) });
+      await expect(failing.nodes()).rejects.toMatchObject({
+        code: 'unauthenticated',
+        message: 'the source of the token failed: the vault is sealed',
+      });
+      await failing.close();
+    });
+
+    it('is waited for no longer than for an answer', async () => {
+      const hanging = open({ token: () => new Promise(() => undefined) });
+      const late = hanging.nodes(undefined, { timeoutMs: 20 });
+      await expect(late).rejects.toMatchObject({ code: 'timeout' });
+      const stop = new AbortController();
+      const reason = new Error('enough');
+      setTimeout(() => stop.abort(reason), 10);
+      await expect(hanging.nodes(undefined, { signal: stop.signal })).rejects.toBe(reason);
+      await hanging.close();
     });
   });
 });

@@ -1,7 +1,3 @@
-import { mkdtemp, rm, writeFile } from 'node:fs/promises';
-import type { ServerHttp2Stream } from 'node:http2';
-import { tmpdir } from 'node:os';
-import { join } from 'node:path';
 import { ShardClient, type ShardClientOptions } from '@meshkit/client/shard-client';
 import { machineClock } from '@meshkit/client/wait';
 import type { WatchOptions } from '@meshkit/client/watch';
@@ -9,64 +5,7 @@ import { ShardError } from '@meshkit/shards/errors';
 import { problemOf } from '@meshkit/shards/problem';
 import { afterEach, beforeEach, describe, expect, it } from 'vitest';
 import { CA, ForgetfulNetwork, type Request, reply, ScriptedServer } from './server.ts';
-
-const view = (name: string, version: number, fields = {}) => ({
-  namespace: 'payments',
-  name: `orders.${name}`,
-  uid: `uid-${name}`,
-  shardSet: 'orders',
-  shardId: name,
-  phase: 'Active',
-  state: 'Active',
-  owner: `node-${version}`,
-  ownerEndpoint: `https://node-${version}:1`,
-  epoch: version,
-  version,
-  generation: 1,
-  observedGeneration: 1,
-  capacity: 1,
-  ...fields,
-});
-
-/** One stream as a test writes it. */
-class Script {
-  readonly #stream: ServerHttp2Stream;
-
-  constructor(stream: ServerHttp2Stream) {
-    this.#stream = stream;
-    stream.respond({ ':status': 200, 'content-type': 'text/event-stream' });
-  }
-
-  say(event: string, data: object, id?: string): this {
-    this.#stream.write(`event: ${event}\n${id ? `id: ${id}\n` : ''}data: ${JSON.stringify(data)}\n\n`);
-    return this;
-  }
-
-  list(position: number, ...shards: object[]): this {
-    const at = { position: `${position}` };
-    this.say('snapshot-begin', { ...at, lineage: 'l' }, `s${position}`);
-    for (const current of shards) this.say('shard', { ...at, type: 'ADDED', current }, `s${position}`);
-    return this.say('snapshot-end', at, `t${position}`);
-  }
-
-  change(position: number, type: string, current?: object, previous?: object): this {
-    return this.say('shard', { type, position: `${position}`, current, previous }, `t${position}`);
-  }
-
-  raw(text: string): this {
-    this.#stream.write(text);
-    return this;
-  }
-
-  end(): void {
-    this.#stream.end();
-  }
-
-  /** Once what was written is out. */
-  cut(): void {
-    setTimeout(() => this.#stream.session?.destroy(), 20);
-  }
-}
+import { eventsOf, playOn, Script, type StreamScript, view } from './watch-script.ts';
 
 describe('watch', () => {
   let server: ScriptedServer;
@@ -90,28 +29,11 @@ describe('watch', () => {
     await server.stop();
   });
 
-  /** One script for each stream in turn; the last one stays for all that follow. */
-  function play(...scripts: ((script: Script, request: Request) => void)[]): void {
-    server.answer = (request) => {
-      const script = scripts.length > 1 ? scripts.shift() : scripts[0];
-      script?.(new Script(request.stream), request);
-    };
-  }
-
-  /** Type, id and version of the first `count` events; BOOKMARK, SYNCED and RESET by their type alone. */
-  async function watched(count: number, options: WatchOptions = {}, from = client): Promise<string[]> {
-    const events: string[] = [];
+  const play = (...scripts: StreamScript[]) => playOn(server, ...scripts);
+  const watched = (count: number, options: WatchOptions = {}, from = client) => {
     const onDisconnect = (error: ShardError) => void lost.push(error.code);
-    for await (const event of from.watch(
-      { shardSet: 'orders' },
-      { signal: stop.signal, onDisconnect, ...options },
-    )) {
-      const shard = 'previous' in event ? (event.current ?? event.previous) : undefined;
-      events.push(shard ? `${event.type} ${shard.shardId}@${shard.version}` : event.type);
-      if (events.length === count) break;
-    }
-    return events;
-  }
+    return eventsOf(from, count, { signal: stop.signal, onDisconnect, ...options });
+  };
 
   const tokensSent = () => server.requests.map(({ headers }) => headers['last-event-id']);
 
@@ -178,6 +100,13 @@ describe('watch', () => {
     network.close();
   });
 
+  it('waits as long as it is told for a stream to begin', async () => {
+    const answers = [() => undefined, ({ stream }: Request) => void new Script(stream).list(10)];
+    server.answer = (request) => answers.shift()?.(request);
+    expect(await watched(1, { timeoutMs: 100 })).toEqual(['SYNCED']);
+    expect(lost).toEqual(['timeout']);
+  });
+
   it('takes heartbeats for what they are', async () => {
     play((script) => {
       script.list(10);
@@ -187,9 +116,9 @@ describe('watch', () => {
         if (beats < 8) script.raw(': still here\n\n');
         else script.change(11, 'ADDED', view('a', 1));
         if (beats === 8) clearInterval(timer);
-      }, 50);
+      }, 150);
     });
-    expect(await watched(2, { silenceMs: 200 })).toEqual(['SYNCED', 'ADDED a@1']);
+    expect(await watched(2, { silenceMs: 1_000 })).toEqual(['SYNCED', 'ADDED a@1']);
     expect(server.requests).toHaveLength(1);
   });
 
@@ -252,8 +181,31 @@ describe('watch', () => {
       else if (server.requests.length === 1) new Script(stream).list(10, view('a', 1)).end();
       else new Script(stream).list(20, view('a', 2));
     };
-    expect(await watched(4)).toEqual(['ADDED a@1', 'SYNCED', 'MODIFIED a@2', 'SYNCED']);
+    expect(await watched(5)).toEqual(['ADDED a@1', 'SYNCED', 'RESET', 'MODIFIED a@2', 'SYNCED']);
     await expect(watched(1, { resumeToken: 'mine' })).rejects.toMatchObject({ code: 'tokenInvalid' });
+  });
+
+  it('lists also for a watch from now on, when its own token is refused: what it missed must not stay untold', async () => {
+    const refusal = problemOf(new ShardError('tokenInvalid', 'of a version that this server does not know'));
+    server.answer = ({ stream, headers }) => {
+      if (headers['last-event-id']) reply(stream, refusal, 400);
+      else if (server.requests.length === 1)
+        new Script(stream).say('bookmark', { position: '10' }, 't10').end();
+      // The connection breaks before the listing begins.
+      else if (server.requests.length === 3) reply(stream, {}, 503);
+      else new Script(stream).list(20, view('a', 2));
+    };
+    const from = 'now';
+    expect(await watched(4, { from })).toEqual(['BOOKMARK', 'RESET', 'ADDED a@2', 'SYNCED']);
+    expect(server.requests.map(({ query }) => query.get('from'))).toEqual([
+      'now',
+      null,
+      'beginning',
+      'beginning',
+    ]);
+    server.requests.length = 0;
+    const failing = watched(9, { from, onExpired: 'fail' });
+    await expect(failing).rejects.toMatchObject({ code: 'tokenInvalid' });
   });
 
   it('ends with the signal, whatever it is doing', async () => {
@@ -269,72 +221,71 @@ describe('watch', () => {
     await far.close();
   });
 
-  it('shares one connection with requests and other watches', async () => {
-    server.answer = ({ stream, path }) => {
+  it('ends with its client', async () => {
+    play((script) => script.list(10));
+    const watching = watched(9);
+    const cache = client.cache({ namespace: 'payments', shardSet: 'orders' });
+    await cache.ready();
+    server.answer = ({ stream }) => reply(stream, {}, 503);
+    await client.close();
+    expect(await watching).toEqual(['SYNCED']);
+    await cache.ended();
+    const { length } = server.requests;
+    await expect(client.cache({ namespace: 'payments', shardSet: 'orders' }).ready()).rejects.toThrow(
+      'the client is closed',
+    );
+    expect(server.requests).toHaveLength(length);
+  });
+
+  /** Watches hold, all else is answered. */
+  function serveBoth(scripted: ScriptedServer): void {
+    scripted.answer = ({ stream, path }) => {
       if (path.endsWith('/watch')) new Script(stream).list(10);
       else reply(stream, { items: [] });
     };
+  }
+
+  it('shares one connection with requests and other watches', async () => {
+    serveBoth(server);
     await Promise.all([watched(1), watched(1), client.nodes()]);
     expect(server.connections).toBe(1);
   });
 
-  describe('token', () => {
-    let folder: string;
-    let file: string;
-
-    beforeEach(async () => {
-      folder = await mkdtemp(join(tmpdir(), 'meshkit-token-'));
-      file = join(folder, 'token');
-    });
-
-    afterEach(() => rm(folder, { recursive: true }));
-
-    /** Only `exp` and `iat` count. */
-    const jwt = (lifeSeconds: number, name: string) => {
-      const iat = Date.now() / 1_000;
-      const payload = Buffer.from(JSON.stringify({ iat, exp: iat + lifeSeconds, name })).toString(
-        'base64url',
+  describe('more watches than the server takes on one connection', () => {
+    const many = async (maxConcurrentStreams: number, count: number) => {
+      const small = await ScriptedServer.start(0, { maxConcurrentStreams });
+      serveBoth(small);
+      const busy = open({ server: small.url });
+      const caches = Array.from({ length: count }, (_, at) =>
+        busy.cache({ namespace: 'payments', shardSet: `s${at}` }),
       );
-      return `h.${payload}.s`;
+      await Promise.all(caches.map((cache) => cache.ready()));
+      return { small, busy, caches };
     };
 
-    it('is replaced before it expires, and the stream resumed with the new one', async () => {
-      const [first, second] = [jwt(1, 'first'), jwt(3_600, 'second')];
-      await writeFile(file, first);
-      const following = open({ token: { file } });
-      play(
-        (script) => script.list(10),
-        (script) => script.change(11, 'ADDED', view('a', 1)),
-      );
-      setTimeout(() => writeFile(file, second), 300);
-      expect(await watched(2, {}, following)).toEqual(['SYNCED', 'ADDED a@1']);
-      expect(server.requests.map(({ authorization }) => authorization)).toEqual([
-        `Bearer ${first}`,
-        `Bearer ${second}`,
-      ]);
-      expect(tokensSent()).toEqual([undefined, 't10']);
-      expect(lost).toEqual([]);
-      await following.close();
+    it('open further ones, which end with the client', async () => {
+      const { small, busy, caches } = await many(3, 10);
+      expect(await busy.nodes()).toEqual([]);
+      expect(small.connections).toBe(4);
+      await caches[0]?.close();
+      // There is room again on the first.
+      await busy.cache({ namespace: 'payments', shardSet: 'last' }).ready();
+      expect(small.connections).toBe(4);
+      await busy.close();
+      await expect.poll(() => small.sessions.size).toBe(0);
+      await small.stop();
     });
 
-    it('is read again at once when the server has had enough of it, but not without end', async () => {
-      const refusal = problemOf(new ShardError('unauthenticated', 'expired'));
-      await writeFile(file, 'old');
-      const following = open({ token: { file } });
-      server.answer = ({ stream, authorization }) => {
-        if (authorization === 'Bearer new') new Script(stream).change(11, 'ADDED', view('a', 1));
-        else {
-          const script = new Script(stream).list(10);
-          void writeFile(file, 'new').then(() => script.say('shard-error', refusal, 't10'));
-        }
-      };
-      expect(await watched(2, {}, following)).toEqual(['SYNCED', 'ADDED a@1']);
-      server.answer = ({ stream }) => reply(stream, refusal, 401);
-      await expect(watched(1, {}, following)).rejects.toMatchObject({ code: 'unauthenticated' });
-      let given = 0;
-      const endless = open({ token: () => `t${++given}` });
-      await expect(watched(1, {}, endless)).rejects.toMatchObject({ code: 'unauthenticated' });
-      await Promise.all([following.close(), endless.close()]);
+    it('have a bound, and are told of it', async () => {
+      const { small, busy, caches } = await many(1, 80);
+      await expect(busy.nodes()).rejects.toMatchObject({
+        code: 'unavailable',
+        message: expect.stringContaining('all 80 connections'),
+      });
+      await caches[0]?.close();
+      await expect.poll(() => busy.nodes().catch(() => undefined)).toEqual([]);
+      await busy.close();
+      await small.stop();
     });
   });
 

@@ -1,3 +1,4 @@
+import type { Mark } from '@meshkit/shards/change';
 import { ShardError } from '@meshkit/shards/errors';
 import type {
   JournalEntry,
@@ -8,7 +9,7 @@ import type {
 } from '@meshkit/shards/journal';
 import type { Departed } from '@meshkit/shards/journal-fold';
 import { JournalFold } from '@meshkit/shards/journal-fold';
-import { journalExpired, marksOf, sliceAfter } from '@meshkit/shards/journal-slice';
+import { journalExpired, marksOf, sliceAfter, sliceBefore } from '@meshkit/shards/journal-slice';
 import { compareVersions } from '@meshkit/shards/records';
 import type { ShardView } from '@meshkit/shards/shard-view';
 import { type Chain, chainOf } from './journal-chain.ts';
@@ -74,7 +75,7 @@ export class KubernetesJournal implements JournalReader {
 
   async *read(after: string, signal: AbortSignal): AsyncIterable<JournalSlice> {
     let from = after;
-    let yielded = false;
+    let told: Mark | undefined;
     for (let look = 1; ; look += 1) {
       const { head, chain } = await this.#require(signal, look > 1);
       const about = journalHead(head);
@@ -91,15 +92,17 @@ export class KubernetesJournal implements JournalReader {
         throw this.#lost(from, about, `segment ${chain.broken.sequence} is missing`);
       }
       if (!begin) {
-        if (!yielded) yield { from: about.mark, to: about.mark, entries: [], gaps: [] };
+        if (!told) yield { from: about.mark, to: about.mark, entries: [], gaps: [] };
         return;
       }
       try {
         for (const group of groups.slice(first)) {
-          const slice = await this.#slice(group, signal);
-          yield yielded ? slice : sliceAfter(slice, from);
-          yielded = true;
-          from = slice.to.position;
+          // After another look it may begin with what was told: small segments are merged into larger ones.
+          const slice = sliceAfter(await this.#slice(group, signal), from);
+          if (told) checkContinuity(told, slice.from);
+          yield slice;
+          told = slice.to;
+          from = told.position;
           look = 1;
         }
         return;
@@ -113,27 +116,29 @@ export class KubernetesJournal implements JournalReader {
   }
 
   async *readBack(signal: AbortSignal): AsyncIterable<JournalSlice> {
-    let before: string | undefined;
+    let told: Mark | undefined;
     for (let look = 1; ; look += 1) {
       const { chain, head } = await this.#require(signal, look > 1);
       const groups = [...settledGroups(chain.segments)].toReversed();
+      const about = journalHead(head);
       try {
         for (const group of groups) {
-          const end = group.at(-1)!.to.position;
-          if (before !== undefined && compareVersions(end, before) > 0) continue;
-          const slice = await this.#slice(group, signal);
+          if (told && compareVersions(group[0]!.from.position, told.position) >= 0) continue;
+          const whole = await this.#slice(group, signal);
+          // After another look it may end with what was told.
+          const slice: JournalSlice = told ? sliceBefore(whole, told) : whole;
+          if (told) checkContinuity(slice.to, told);
           yield slice;
-          before = slice.from.position;
+          told = slice.from;
           look = 1;
         }
         if (chain.broken)
-          throw this.#lost(before ?? head.spec.mark.position, journalHead(head), 'a segment is missing');
+          throw this.#lost(told?.position ?? about.mark.position, about, 'a segment is missing');
         return;
       } catch (error) {
         if (statusOf(error) === 404 && look < LOOKS) continue;
         if (statusOf(error) === 404 || isDamage(error)) {
-          const about = journalHead(head);
-          throw this.#lost(before ?? about.mark.position, about, 'a segment is missing or damaged');
+          throw this.#lost(told?.position ?? about.mark.position, about, 'a segment is missing or damaged');
         }
         throw error;
       }
@@ -236,6 +241,13 @@ export class KubernetesJournal implements JournalReader {
     const entries = await this.#cache.get(segment, () => readSegment(this.#client, segment));
     signal.throwIfAborted();
     return entries;
+  }
+}
+
+/** Where one slice ends the next one begins: what lies between them would be told by nobody. */
+function checkContinuity(end: Mark, begin: Mark): void {
+  if (end.anchor !== begin.anchor || compareVersions(begin.position, end.position) > 0) {
+    throw damaged(`what begins at position ${begin.position} does not continue what ends at ${end.position}`);
   }
 }
 

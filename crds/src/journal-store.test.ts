@@ -1,4 +1,4 @@
-import type { JournalEntry } from '@meshkit/shards/journal';
+import type { JournalEntry, JournalSlice } from '@meshkit/shards/journal';
 import { entryOf, JournalFold } from '@meshkit/shards/journal-fold';
 import fc from 'fast-check';
 import { describe, expect, it } from 'vitest';
@@ -154,6 +154,66 @@ describe('the journal in a cluster', () => {
     expect(back.flatMap(({ entries }) => entries)).toHaveLength(24);
   });
 
+  describe('while segments are merged under a reader', () => {
+    const COUNT = 9;
+
+    async function journal() {
+      const cluster = new JournalCluster();
+      const shards = new Shards();
+      const start = String(shards.position);
+      const store = await takeOver(storeOptions(cluster.client), shards);
+      const all: JournalEntry[] = [];
+      for (let at = 0; at < COUNT; at += 1) {
+        const entries = shards.grant(`orders.${at % 2}`, `n${at}`);
+        await store.append(entries, {}, signal);
+        for (const entry of entries) all.push(entry);
+      }
+      const reader = new KubernetesJournal({ client: cluster.client, onDamage: expect.unreachable });
+      return { store, reader, start, all };
+    }
+
+    /** Eight of nine segments become one, and are deleted, once so many slices were read. */
+    async function readWhile(
+      store: JournalStore,
+      slices: AsyncIterable<JournalSlice>,
+      after: number,
+    ): Promise<JournalSlice[]> {
+      const read: JournalSlice[] = [];
+      for await (const slice of slices) {
+        read.push(slice);
+        if (read.length === after) await store.maintain(signal);
+      }
+      expect(store.segments).toHaveLength(2);
+      return read;
+    }
+
+    const entriesOf = (slices: readonly JournalSlice[]) => plain(slices.flatMap(({ entries }) => entries));
+
+    it.each(Array.from({ length: COUNT }, (_, at) => at + 1))(
+      'tells everything once, forwards and back (after %i slices)',
+      async (after) => {
+        const forth = await journal();
+        const read = await readWhile(forth.store, forth.reader.read(forth.start, signal), after);
+        expect(entriesOf(read)).toEqual(plain(forth.all));
+        const back = await journal();
+        const readBack = await readWhile(back.store, back.reader.readBack(signal), after);
+        expect(entriesOf(readBack.toReversed())).toEqual(plain(back.all));
+        for (const slices of [read, readBack.toReversed()]) {
+          for (const [at, { to }] of slices.slice(0, -1).entries())
+            expect(slices[at + 1]!.from.anchor).toBe(to.anchor);
+        }
+      },
+    );
+
+    it('tells everything where the index that is remembered is older than the merge', async () => {
+      const { store, reader, all } = await journal();
+      for await (const { from } of reader.readBack(signal)) if (from.position === all[5]?.position) break;
+      await store.maintain(signal);
+      const back = await Array.fromAsync(reader.readBack(signal));
+      expect(entriesOf(back.toReversed())).toEqual(plain(all));
+    });
+  });
+
   it('keeps few objects of many small batches, and few bytes', async () => {
     const cluster = new JournalCluster();
     const shards = new Shards();
@@ -304,6 +364,38 @@ describe('the journal in a cluster', () => {
     );
 
     it.each([
+      ['deleted', 'refused'],
+      ['altered', 'refused'],
+      ['deleted', 'lost'],
+      ['altered', 'lost'],
+    ] as const)('%s, and the write of the new floor is %s: the floor stays true', async (how, fate) => {
+      const { cluster, shards, store, positions } = await damaged((given) => given.segments[2]!.name, how);
+      const old = store.spec.floor.position;
+      /** From the floor on everything is named, and nothing but what is damaged is gone. */
+      const isTrue = () => {
+        const { floor } = cluster.objects(SHARD_JOURNAL_HEADS).get('meshkit')!.spec;
+        expect(floor.position).toBe(store.segments[0]!.from.position);
+        const present = cluster.objects(SHARD_JOURNAL_SEGMENTS);
+        const missing = store.segments.filter(({ name }) => !present.has(name));
+        const isHealed = floor.position !== old;
+        expect(missing).toHaveLength(how === 'deleted' && !isHealed ? 1 : 0);
+      };
+      const verify = () => store.verify(signal).catch(() => undefined);
+      cluster.fates.push(fate);
+      for (let round = 0; cluster.fates.length > 0 && round < 9; round += 1) await verify();
+      expect(cluster.fates).toEqual([]);
+      expect(store.spec.floor.position).toBe(old);
+      await store.append(shards.grant('orders.1', 'n9'), {}, signal);
+      await store.maintain(signal);
+      isTrue();
+      for (let round = 0; round < 9; round += 1) await verify();
+      isTrue();
+      expect(store.spec.floor.position).toBe(positions[3]);
+      expect(await told(cluster, positions[3]!)).toHaveLength(4);
+      await expect(told(cluster, positions[2]!)).rejects.toMatchObject({ code: 'tokenExpired' });
+    });
+
+    it.each([
       ['a segment that the state needs', (store: JournalStore) => store.segments[4]!.name],
       ['the newest segment', (store: JournalStore) => store.segments[5]!.name],
       ['the checkpoint', (store: JournalStore) => `${store.spec.checkpoint.name}.0`],
@@ -330,7 +422,7 @@ describe('the journal in a cluster', () => {
       const options = storeOptions(cluster.client);
       const renews = (request: string) => ({
         request,
-        renews: (head?: { requests?: string[] }) => !head?.requests?.includes(request),
+        renews: (head?: { requests?: readonly string[] }) => !head?.requests?.includes(request),
       });
       const first = await takeOver(options, shards);
       await first.append(shards.grant('orders.1', 'n1'), {}, signal);

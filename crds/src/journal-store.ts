@@ -1,6 +1,6 @@
 import { randomBytes } from 'node:crypto';
 import type { Clock } from '@meshkit/shards/clock';
-import type { Gap, JournalEntry, JournalState } from '@meshkit/shards/journal';
+import type { Gap, JournalEntry, JournalState, JournalWriter, WrittenHead } from '@meshkit/shards/journal';
 import { JournalFold } from '@meshkit/shards/journal-fold';
 import { marksOf } from '@meshkit/shards/journal-slice';
 import { compareVersions, type ShardAssignment } from '@meshkit/shards/records';
@@ -49,7 +49,7 @@ export interface TakeOver {
   /** All shards, by a list of their own. */
   list: (signal: AbortSignal) => Promise<{ items: ShardAssignment[]; resourceVersion: string }>;
   /** Whether the head that was found, if any, is of a lineage that has to be left; asked once. */
-  renews: (head: JournalHeadSpec | undefined) => boolean | Promise<boolean>;
+  renews: (head: WrittenHead | undefined) => boolean | Promise<boolean>;
   /** Noted in the head as served when the lineage is renewed. */
   request?: string;
   /** The largest epoch that this process knows of. */
@@ -67,7 +67,7 @@ const MERGES_A_ROUND = 4;
  * replaces the head by compare-and-swap; whoever took over since makes that fail with reason `journalFenced`, and this
  * writer is over. Not reentrant: one call at a time.
  */
-export class JournalStore {
+export class JournalStore implements JournalWriter {
   readonly #options: JournalStoreOptions;
   #head: ShardJournalHead;
   #fold: JournalFold;
@@ -130,7 +130,7 @@ export class JournalStore {
         (sum, { last, entries }) => sum + (last.sequence > since ? entries : 0),
         0,
       );
-      if (chain.broken) await store.#raiseFloor(signal);
+      if (chain.broken) await store.#raiseFloor(chain.segments, signal);
     }
     if (renews || isForeign) await store.#renew(ask, signal);
     store.#collect(catalog.segments, catalog.others);
@@ -183,7 +183,6 @@ export class JournalStore {
     return this.#head.spec;
   }
 
-  /** The state at the head. */
   get fold(): JournalFold {
     return this.#fold;
   }
@@ -192,10 +191,6 @@ export class JournalStore {
     return this.#segments;
   }
 
-  /**
-   * Writes down consecutive entries after the head. `position`: the settled one after them, where that is not the last
-   * entry's. When it rejects with anything but a fence, the same call may be repeated; nothing is written twice.
-   */
   async append(
     entries: readonly JournalEntry[],
     { position, gap }: { position?: string; gap?: Gap },
@@ -229,7 +224,7 @@ export class JournalStore {
     const wanted = expired(segments, retention, clock.now());
     const gone = segments.slice(0, Math.min(wanted, heldBy(checkpoint, segments)));
     const kept = segments.slice(gone.length);
-    const floor = gone.at(-1)?.to ?? spec.floor;
+    const floor: StoredMark = { ...kept[0]!.from, at: gone.at(-1)?.to.at ?? spec.floor.at };
     await this.#swap(
       { ...spec, last: created.at(-1)!.last, mark: to, floor, checkpoint, ...totals(kept) },
       signal,
@@ -243,7 +238,7 @@ export class JournalStore {
     if (gone.length < wanted) this.#sinceCheckpoint = Number.POSITIVE_INFINITY;
   }
 
-  /** Merges small segments, and deletes what nothing names. To be called after appends, so that an idle journal rests. */
+  /** Merges small segments, and deletes what nothing names. */
   async maintain(signal: AbortSignal): Promise<void> {
     for (let round = 0; round < MERGES_A_ROUND; round += 1) {
       const block = mergeable(this.#segments);
@@ -252,15 +247,12 @@ export class JournalStore {
     await this.#sweep(signal);
   }
 
-  /** Looks whether all segments are there, and one of them is what was written; heals what is not. No writes if all is well. */
+  /** Looks whether all segments are there, and one of them is what was written; heals what is not. */
   async verify(signal: AbortSignal): Promise<void> {
     const { client, name } = this.#options;
     const catalog = await readCatalog(client, name, signal);
     const chain = chainOf(catalog.segments, this.#head.spec);
-    if (chain.broken) {
-      this.#segments = [...chain.segments];
-      await this.#raiseFloor(signal);
-    }
+    if (chain.broken) await this.#raiseFloor(chain.segments, signal);
     this.#collect(catalog.segments, catalog.others);
     const segment = this.#segments[this.#inspected % Math.max(1, this.#segments.length)];
     this.#inspected += 1;
@@ -375,21 +367,26 @@ export class JournalStore {
       this.#options.log.error({ err: error, segment: segment.name }, 'a segment of the journal is damaged');
       let after = this.#segments.indexOf(segment) + 1;
       while (this.#segments[after]?.from.partial) after += 1;
-      this.#discard(this.#segments.slice(0, after).map(({ name }) => name));
-      this.#segments = this.#segments.slice(after);
-      await this.#raiseFloor(signal);
+      await this.#raiseFloor(this.#segments.slice(after), signal);
       return undefined;
     }
   }
 
-  /** To the beginning of what is left, which the checkpoint must not be older than. */
-  async #raiseFloor(signal: AbortSignal): Promise<void> {
+  /**
+   * To the beginning of what is kept, which the checkpoint must not be older than. Until the head says so, nothing is
+   * given up: what it names stays there.
+   */
+  async #raiseFloor(kept: readonly SegmentIndex[], signal: AbortSignal): Promise<void> {
     const { spec } = this.#head;
-    const oldest = this.#segments[0];
+    const oldest = kept[0];
     const floor: StoredMark = oldest ? { ...oldest.from, at: spec.mark.at } : spec.mark;
     const isHeld = compareVersions(spec.checkpoint.mark.position, floor.position) >= 0;
     const checkpoint = isHeld ? spec.checkpoint : await this.#checkpoint(signal);
-    await this.#swap({ ...spec, floor, checkpoint, ...totals(this.#segments) }, signal);
+    await this.#swap({ ...spec, floor, checkpoint, ...totals(kept) }, signal);
+    const names = new Set(kept.map((segment) => segment.name));
+    const gone = this.#segments.filter((segment) => !names.has(segment.name));
+    this.#discard(gone.map((segment) => segment.name));
+    this.#segments = [...kept];
     this.#took(checkpoint, spec.checkpoint);
     this.#options.onDamage?.();
   }

@@ -37,6 +37,10 @@ export interface KubeConfigOptions {
   as?: string;
   /** With `as`: the groups to act with, as `kubectl --as-group` does. */
   asGroups?: readonly string[];
+  /** False: a credential plugin may not talk to a person, though standard input be a terminal. */
+  interactive?: boolean;
+  /** Ends a credential plugin that runs. */
+  signal?: AbortSignal;
   /** `name/version`; Kubernetes takes the name as field manager of plain writes. Default `meshkit-shards`. */
   userAgent?: string;
 }
@@ -111,7 +115,7 @@ export function loadKubeContext(options: KubeConfigOptions = {}): KubeContext | 
   return {
     namespace: context.namespace || 'default',
     extensions: new Map(extensions),
-    credentials: credentialsOf(cluster, user, env),
+    credentials: credentialsOf(cluster, user, options),
   };
 }
 
@@ -261,7 +265,7 @@ function clientOf(config: Config, options: KubeConfigOptions): KubeClient {
     new PooledConnection({
       server,
       namespace: context.namespace || 'default',
-      credentials: credentialsOf(cluster, user, env),
+      credentials: credentialsOf(cluster, user, options),
       ca: ca && new SourceReader(ca, 'certificate authority', systemClock),
       verify: cluster.value['insecure-skip-tls-verify'] !== true,
       serverName: cluster.value['tls-server-name'],
@@ -279,7 +283,11 @@ function serverOf(config: Config, cluster: Cluster): string {
   return url.href.replace(/\/$/, '');
 }
 
-function credentialsOf(cluster: Entry<Cluster>, user: Entry<User>, env: Environment): Credentials {
+function credentialsOf(
+  cluster: Entry<Cluster>,
+  user: Entry<User>,
+  { env = process.env, interactive, signal }: KubeConfigOptions,
+): Credentials {
   const { value, folder } = user;
   if (value.exec && !value.token && !value.tokenFile)
     return new ExecCredentials({
@@ -287,6 +295,8 @@ function credentialsOf(cluster: Entry<Cluster>, user: Entry<User>, env: Environm
       cluster: cluster.value,
       folder,
       env,
+      interactive,
+      signal,
       clock: systemClock,
     });
   if (value['auth-provider']) return new AuthProviderCredentials(value);

@@ -136,18 +136,34 @@ export class ExecCredentials implements Credentials {
   readonly #folder: string | undefined;
   readonly #env: Environment;
   readonly #clock: Clock;
+  readonly #interactive: boolean;
   readonly #stop = new AbortController();
+  /** Ends a run. */
+  readonly #signal: AbortSignal;
   #identity: Identity | undefined;
   #expiresAt = Number.POSITIVE_INFINITY;
   #running: Promise<Identity> | undefined;
 
-  /** `cluster` is told to the plugin if it asks for it; `folder` is what a relative command is relative to. */
-  constructor(o: { plugin: ExecPlugin; cluster: object; folder?: string; env: Environment; clock: Clock }) {
+  /**
+   * `cluster` is told to the plugin if it asks for it; `folder` is what a relative command is relative to. A plugin may
+   * talk to a person where there is a terminal, unless `interactive` is false.
+   */
+  constructor(o: {
+    plugin: ExecPlugin;
+    cluster: object;
+    folder?: string;
+    env: Environment;
+    interactive?: boolean;
+    signal?: AbortSignal;
+    clock: Clock;
+  }) {
     this.#plugin = o.plugin;
     this.#cluster = o.cluster;
     this.#folder = o.folder;
     this.#env = o.env;
     this.#clock = o.clock;
+    this.#interactive = o.interactive !== false;
+    this.#signal = o.signal ? AbortSignal.any([o.signal, this.#stop.signal]) : this.#stop.signal;
   }
 
   async current(): Promise<Identity> {
@@ -183,7 +199,7 @@ export class ExecCredentials implements Credentials {
 
   #run(): Promise<string> {
     const { command, args = [], env = [], interactiveMode, provideClusterInfo } = this.#plugin;
-    const terminal = interactiveMode !== 'Never' && isatty(0);
+    const terminal = interactiveMode !== 'Never' && this.#interactive && isatty(0);
     if (interactiveMode === 'Always' && !terminal)
       return Promise.reject(this.#error('needs a terminal (interactiveMode: Always), and there is none'));
     const info = {
@@ -199,7 +215,7 @@ export class ExecCredentials implements Credentials {
         KUBERNETES_EXEC_INFO: JSON.stringify(info),
       },
       stdio: [terminal ? 'inherit' : 'ignore', 'pipe', terminal ? 'inherit' : 'pipe'],
-      signal: this.#stop.signal,
+      signal: this.#signal,
       timeout: terminal ? INTERACTIVE_PLUGIN_TIMEOUT_MS : PLUGIN_TIMEOUT_MS,
     });
     const output = { stdout: '', stderr: '' };
@@ -209,6 +225,9 @@ export class ExecCredentials implements Credentials {
       });
     return new Promise((resolve, reject) => {
       child.on('error', (error) => {
+        // What it started may go on, and must not keep us.
+        child.stdout?.destroy();
+        child.stderr?.destroy();
         const missing = 'code' in error && error.code === 'ENOENT';
         reject(this.#error(missing ? 'was not found' : error.message, error));
       });

@@ -1,5 +1,5 @@
 import { describe, expect, test } from 'vitest';
-import { connectionError, retryAfterMs, statusError, statusOf } from './kube-error.ts';
+import { connectionError, refusedAccess, retryAfterMs, statusError, statusOf } from './kube-error.ts';
 
 const CALL = {
   what: 'list shardsets.meshkit.omnirelay.io in namespace payments',
@@ -83,5 +83,27 @@ describe('no answer', () => {
   test('an error without words is named by its code', () => {
     const error = connectionError(CALL, Object.assign(new AggregateError([]), { code: 'ECONNREFUSED' }));
     expect(error.message).toContain(`${PREFIX} ECONNREFUSED. `);
+  });
+});
+
+describe('what was not authorized', () => {
+  const refused = (message: string) => refusedAccess(status(403, 'Forbidden', message));
+  const cannot = (where: string) =>
+    `shardsets.a.b is forbidden: User "jane \\"j\\"" cannot list resource "shardsets" in API group "a.b" ${where}`;
+  const known = { user: 'jane "j"', verb: 'list', resource: 'shardsets', group: 'a.b' };
+
+  test('is known from the words of kube-apiserver', () => {
+    expect(refused(`${cannot('in the namespace "payments"')}: RBAC: clusterrole "x" not found`)).toEqual({
+      ...known,
+      namespace: 'payments',
+    });
+    expect(refused(cannot('at the cluster scope'))).toEqual({ ...known, namespace: undefined });
+  });
+
+  test('is nothing that another error says', () => {
+    expect(refused('ValidatingAdmissionPolicy denied request: no')).toBeUndefined();
+    expect(refused('User "jane" cannot get path "/metrics"')).toBeUndefined();
+    expect(refusedAccess(status(404, 'NotFound', cannot('at the cluster scope')))).toBeUndefined();
+    expect(refusedAccess(new Error('no'))).toBeUndefined();
   });
 });

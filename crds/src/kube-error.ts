@@ -1,4 +1,5 @@
 import { type ErrorCode, ShardError } from '@meshkit/shards/errors';
+import type { RefusedAccess } from '@meshkit/shards/scope';
 
 /** A call as error messages name it: `list shardassignments in namespace payments`, and at which server. */
 export interface CallSite {
@@ -166,6 +167,19 @@ export function protocolError(call: CallSite, problem: string, cause?: unknown):
 export function statusOf(error: unknown): number | undefined {
   const status = error instanceof ShardError ? error.details.status : undefined;
   return typeof status === 'number' ? status : undefined;
+}
+
+/** The words of every authorizer of kube-apiserver (`forbiddenMessage` in apiserver/pkg/endpoints/handlers/responsewriters). */
+const FORBIDDEN =
+  /User "((?:[^"\\]|\\.)*)" cannot (\S+) resource "([^"]*)" in API group "([^"]*)" (?:in the namespace "([^"]*)"|at the cluster scope)/;
+
+/** What Kubernetes did not authorize; undefined for every other error, refusals of admission among them. */
+export function refusedAccess(error: unknown): RefusedAccess | undefined {
+  if (!(error instanceof ShardError) || error.details.status !== 403) return undefined;
+  const found = FORBIDDEN.exec(String(error.details.message));
+  if (!found) return undefined;
+  const [, user = '', verb = '', resource = '', group = '', namespace] = found;
+  return { user: user.replaceAll(/\\(["\\])/g, '$1'), verb, resource, group, namespace };
 }
 
 /** How long the server asked to wait, in milliseconds. */

@@ -1,7 +1,7 @@
 import type { KubeObject } from '@meshkit/shards/records';
 import { CHANGED_BY_ANNOTATION, GROUP, RELEASED_ANNOTATION } from '@meshkit/shards/records';
 import { MESH_NODES, SHARD_ASSIGNMENTS, SHARD_SETS } from './resource.ts';
-import { OPERATOR_USER } from './roles.ts';
+import { CHANGED_BY_NAME, OPERATOR_USER } from './roles.ts';
 
 /*
  * Admission in CEL, evaluated inside kube-apiserver: no webhook that could be down. All of it fails closed, and none
@@ -206,7 +206,7 @@ const stampPath = `'/metadata/annotations/' + jsonpatch.escapeKey('${CHANGED_BY_
 export const CHANGED_BY_POLICY: readonly AdmissionObject[] = bound(
   'Mutating',
   {
-    name: 'meshkit-shards-changed-by',
+    name: CHANGED_BY_NAME,
     resources: ALL,
     variables: {
       present: `object.metadata.?annotations[?'${CHANGED_BY_ANNOTATION}']`,

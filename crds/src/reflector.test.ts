@@ -188,6 +188,32 @@ describe('in order', () => {
     await finish(run);
   });
 
+  test('each request has the time that it is given', async () => {
+    const given: unknown[] = [];
+    const watches = [telling([{ type: 'ADDED', object: node('a', '11') }], 'closed'), telling([], 'closed')];
+    const stop = new AbortController();
+    const client = {
+      list: async (_: unknown, o: ListOptions = {}) => {
+        given.push(['list', o.timeoutMs]);
+        return { items: [], resourceVersion: '11' } as never;
+      },
+      watch: (_: unknown, o: WatchOptions) => {
+        given.push(['watch', o.timeoutMs]);
+        if (watches.length === 1) stop.abort();
+        return (watches.shift() as Watch)(o) as never;
+      },
+    };
+    const means = { clock: new ManualClock(), random: () => 0, log: silentLog, signal: stop.signal };
+    const events = reflect({ client, resource: MESH_NODES as never, timeoutMs: 500, ...means });
+    expect(await Array.fromAsync(events)).toHaveLength(2);
+    expect(given).toEqual([
+      ['list', 500],
+      ['watch', 500],
+      ['list', 500],
+      ['watch', 500],
+    ]);
+  });
+
   test('a slow consumer is not overrun: nothing is read ahead', async () => {
     const server = new ScriptedServer();
     server.lists.push(listed('10'));

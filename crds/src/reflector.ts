@@ -49,12 +49,16 @@ export interface ReflectorOptions<T extends KubeObject> {
   since?: string;
   /** Called on every connect and on every failure. */
   onState?: (state: ReflectorState) => void;
+  /** What is handed on in place of each object. */
+  transform?: (object: T) => T;
   /** Called just before a list is asked for: what was written before now will be in it. */
   onList?: () => void;
   /** Given the server's newest version: whether the consumer knows of something that only a list can settle. */
   doubts?: (newest: string) => boolean;
   /** Milliseconds of silence until an open watch counts as dead; see WatchOptions. */
   idleTimeoutMs?: number;
+  /** Milliseconds for each request, of a watch until it is accepted. Absent: 30,000 for a page of a list, 10,000 else. */
+  timeoutMs?: number;
 }
 
 /**
@@ -66,7 +70,8 @@ export interface ReflectorOptions<T extends KubeObject> {
 export async function* reflect<T extends KubeObject>(
   o: ReflectorOptions<T>,
 ): AsyncGenerator<ReflectorEvent<T>, void> {
-  const { client, resource, namespace, labelSelector, fieldSelector, clock, signal } = o;
+  const { client, resource, namespace, labelSelector, fieldSelector, clock, signal, timeoutMs, transform } =
+    o;
   const selection = { namespace, labelSelector, fieldSelector };
   const log = { resource: resource.plural, namespace };
   const backoff = new Backoff({ baseMs: FIRST_WAIT_MS, capMs: LONGEST_WAIT_MS, random: o.random });
@@ -87,14 +92,17 @@ export async function* reflect<T extends KubeObject>(
     try {
       if (version === undefined) {
         o.onList?.();
-        const list = await listAll(client, resource, { ...selection, signal, timeoutMs: LIST_TIMEOUT_MS });
+        const patience = { signal, timeoutMs: timeoutMs ?? LIST_TIMEOUT_MS };
+        const list = await listAll(client, resource, { ...selection, ...patience });
         if (signal.aborted) return;
         version = list.resourceVersion;
-        yield { type: 'REPLACED', items: list.items, resourceVersion: version };
+        const items = transform ? list.items.map(transform) : list.items;
+        yield { type: 'REPLACED', items, resourceVersion: version };
       } else {
         // A watch from a version that the server has yet to reach is accepted, and stays silent (Kubernetes 1.37). So
         // before each further watch a quorum read tells whether etcd was restored to an older state.
-        const { resourceVersion: newest } = await client.list(resource, { ...selection, signal, limit: 1 });
+        const one = { ...selection, signal, timeoutMs, limit: 1 };
+        const { resourceVersion: newest } = await client.list(resource, one);
         if (signal.aborted) return;
         if (compareVersions(newest, version) < 0 || o.doubts?.(newest)) {
           o.log.info({ ...log, version, newest }, 'the server may have gone back in time, listing again');
@@ -108,6 +116,7 @@ export async function* reflect<T extends KubeObject>(
         timeoutSeconds: Math.round(WATCH_SECONDS * (1 + o.random())),
         signal,
         idleTimeoutMs: o.idleTimeoutMs,
+        timeoutMs,
         onOpen: () => {
           openedAt = clock.monotonic();
           o.onState?.({ connected: true });
@@ -120,6 +129,7 @@ export async function* reflect<T extends KubeObject>(
         events += 1;
         refusals = 0;
         worked();
+        if (transform && event.type !== 'BOOKMARK') event.object = transform(event.object);
         yield event;
       }
       if (events === 0 && !lasted())

@@ -147,6 +147,11 @@ const admission = (kind: string, plural: string): Resource => ({
   namespaced: false,
 });
 
+export const CHANGED_BY_BINDINGS = admission(
+  'MutatingAdmissionPolicyBinding',
+  'mutatingadmissionpolicybindings',
+);
+
 /** Every kind that our manifests and samples are made of. */
 const APPLICABLE: readonly Resource[] = [
   SHARD_SETS,
@@ -163,7 +168,7 @@ const APPLICABLE: readonly Resource[] = [
   admission('ValidatingAdmissionPolicy', 'validatingadmissionpolicies'),
   admission('ValidatingAdmissionPolicyBinding', 'validatingadmissionpolicybindings'),
   admission('MutatingAdmissionPolicy', 'mutatingadmissionpolicies'),
-  admission('MutatingAdmissionPolicyBinding', 'mutatingadmissionpolicybindings'),
+  CHANGED_BY_BINDINGS,
 ];
 
 /** The resource of an object, by its apiVersion and kind; absent for kinds that we never apply. */

@@ -1,7 +1,7 @@
 import type { KubeObject } from '@meshkit/shards/records';
 import { GROUP } from '@meshkit/shards/records';
 import { SHARD_JOURNAL_HEADS, SHARD_JOURNAL_SEGMENTS } from './journal-objects.ts';
-import { LEASES, MESH_NODES, SHARD_ASSIGNMENTS, SHARD_SETS } from './resource.ts';
+import { CHANGED_BY_BINDINGS, LEASES, MESH_NODES, SHARD_ASSIGNMENTS, SHARD_SETS } from './resource.ts';
 
 /** Where the operator and the API server run. */
 export const SYSTEM_NAMESPACE = 'meshkit-system';
@@ -9,6 +9,8 @@ export const OPERATOR_SERVICE_ACCOUNT = 'meshkit-operator';
 export const API_SERVER_SERVICE_ACCOUNT = 'meshkit-api-server';
 /** The only identity that may write `status`; the admission policy names it. */
 export const OPERATOR_USER = `system:serviceaccount:${SYSTEM_NAMESPACE}:${OPERATOR_SERVICE_ACCOUNT}`;
+/** The policy that stamps who changed a spec, and its binding. */
+export const CHANGED_BY_NAME = 'meshkit-shards-changed-by';
 
 interface PolicyRule {
   apiGroups: string[];
@@ -22,8 +24,11 @@ interface PolicyRule {
 export interface AccessObject extends KubeObject {
   rules?: PolicyRule[];
   roleRef?: { apiGroup: string; kind: string; name: string };
-  subjects?: { kind: string; name: string; namespace: string }[];
+  subjects?: { apiGroup?: string; kind: string; name: string; namespace?: string }[];
 }
+
+/** Of the operator, unless it was given another one. */
+const LEADER_LEASE = 'meshkit-operator';
 
 const RBAC = 'rbac.authorization.k8s.io';
 const LABELS = { 'app.kubernetes.io/part-of': 'meshkit-shards' };
@@ -55,6 +60,15 @@ function clusterRole(
   };
 }
 
+function role(name: string, rules: PolicyRule[]): AccessObject {
+  return {
+    apiVersion: `${RBAC}/v1`,
+    kind: 'Role',
+    metadata: { name, namespace: SYSTEM_NAMESPACE, labels: LABELS },
+    rules,
+  };
+}
+
 function serviceAccount(name: string): AccessObject {
   return {
     apiVersion: 'v1',
@@ -63,14 +77,19 @@ function serviceAccount(name: string): AccessObject {
   };
 }
 
-function binding(kind: 'Role' | 'ClusterRole', role: string, account: string): AccessObject {
+/** To a service account, or to everybody who is logged in. */
+function binding(kind: 'Role' | 'ClusterRole', role: string, account?: string): AccessObject {
   const namespace = kind === 'Role' ? { namespace: SYSTEM_NAMESPACE } : {};
   return {
     apiVersion: `${RBAC}/v1`,
     kind: `${kind}Binding`,
     metadata: { name: role, ...namespace, labels: LABELS },
     roleRef: { apiGroup: RBAC, kind, name: role },
-    subjects: [{ kind: 'ServiceAccount', name: account, namespace: SYSTEM_NAMESPACE }],
+    subjects: [
+      account === undefined
+        ? { apiGroup: RBAC, kind: 'Group', name: 'system:authenticated' }
+        : { kind: 'ServiceAccount', name: account, namespace: SYSTEM_NAMESPACE },
+    ],
   };
 }
 
@@ -108,6 +127,14 @@ const clusterIdentity: PolicyRule = {
   verbs: ['get'],
 };
 
+/** Where nobody guards the stamp, it is not to be believed. */
+const stampGuard: PolicyRule = {
+  apiGroups: [CHANGED_BY_BINDINGS.group],
+  resources: [CHANGED_BY_BINDINGS.plural],
+  resourceNames: [CHANGED_BY_NAME],
+  verbs: ['get'],
+};
+
 const operator: AccessObject[] = [
   serviceAccount(OPERATOR_SERVICE_ACCOUNT),
   clusterRole(OPERATOR_SERVICE_ACCOUNT, [
@@ -119,17 +146,19 @@ const operator: AccessObject[] = [
     ours([`${SETS}/finalizers`], ['update']),
     ours(JOURNAL, [...LOOK, 'create', 'update', 'delete']),
     clusterIdentity,
+    stampGuard,
     leases(LOOK),
     { apiGroups: ['events.k8s.io'], resources: ['events'], verbs: ['create', 'patch', 'update'] },
   ]),
   binding('ClusterRole', OPERATOR_SERVICE_ACCOUNT, OPERATOR_SERVICE_ACCOUNT),
-  {
-    apiVersion: `${RBAC}/v1`,
-    kind: 'Role',
-    metadata: { name: 'meshkit-operator-leader', namespace: SYSTEM_NAMESPACE, labels: LABELS },
-    rules: [leases([...LOOK, 'create', 'update', 'patch'])],
-  },
+  role('meshkit-operator-leader', [leases([...LOOK, 'create', 'update', 'patch'])]),
   binding('Role', 'meshkit-operator-leader', OPERATOR_SERVICE_ACCOUNT),
+];
+
+/** So that `status` tells whoever it is asked by whether an operator works. */
+const operatorHealth: AccessObject[] = [
+  role('meshkit-operator-health', [{ ...leases(['get']), resourceNames: [LEADER_LEASE] }]),
+  binding('Role', 'meshkit-operator-health'),
 ];
 
 const apiServer: AccessObject[] = [
@@ -139,6 +168,7 @@ const apiServer: AccessObject[] = [
     { apiGroups: ['authentication.k8s.io'], resources: ['tokenreviews'], verbs: ['create'] },
     { apiGroups: ['authorization.k8s.io'], resources: ['subjectaccessreviews'], verbs: ['create'] },
     clusterIdentity,
+    stampGuard,
   ]),
   binding('ClusterRole', API_SERVER_SERVICE_ACCOUNT, API_SERVER_SERVICE_ACCOUNT),
 ];
@@ -149,5 +179,6 @@ export const ACCESS: readonly AccessObject[] = [
   ...people,
   nodeAgent,
   ...operator,
+  ...operatorHealth,
   ...apiServer,
 ];

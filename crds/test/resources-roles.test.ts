@@ -21,7 +21,7 @@ beforeAll(async () => {
 afterAll(() => plane.close());
 
 /** `what` is `verb resource[/subresource][.group]`, our own group when none is given. */
-async function allowed(user: string, what: string, namespace: string): Promise<boolean> {
+async function allowed(user: string, what: string, namespace: string, name?: string): Promise<boolean> {
   const [verb, target = ''] = what.split(' ');
   const [path = '', ...group] = target.split('.');
   const [resource, subresource] = path.split('/');
@@ -32,7 +32,7 @@ async function allowed(user: string, what: string, namespace: string): Promise<b
       spec: {
         user,
         groups: ['system:authenticated'],
-        resourceAttributes: { verb, group: group.join('.') || GROUP, resource, subresource, namespace },
+        resourceAttributes: { verb, group: group.join('.') || GROUP, resource, subresource, namespace, name },
       },
     },
   });
@@ -99,6 +99,19 @@ describe('people, in the namespace of their RoleBinding', () => {
       await expectRights(user, plane.namespace, can, cannot);
     });
   }
+});
+
+describe('whoever is logged in', () => {
+  test('reads the operator’s leader Lease, and no other, nor all of them', async () => {
+    const lease = 'leases.coordination.k8s.io';
+    const may = (verb: string, name: string) =>
+      allowed('anybody', `${verb} ${lease}`, SYSTEM_NAMESPACE, name);
+    expect(await may('get', 'meshkit-operator')).toBe(true);
+    expect(await may('get', 'another')).toBe(false);
+    expect(await may('update', 'meshkit-operator')).toBe(false);
+    const more = each(['get', 'list', 'watch', 'create', 'update', 'patch', 'delete'], [lease]);
+    await expectRights('anybody', SYSTEM_NAMESPACE, [], [...more, ...LOOK]);
+  });
 });
 
 describe('programs', () => {

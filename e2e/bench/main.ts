@@ -5,6 +5,7 @@ import { type Benchmark, table } from './report.ts';
 const BENCHMARKS: Record<string, () => Promise<Benchmark>> = {
   cli: async () => (await import('./cli.ts')).benchmarkCli,
   fanout: async () => (await import('./fanout.ts')).benchmarkFanout,
+  journal: async () => (await import('./journal.ts')).benchmarkJournal,
   list: async () => (await import('./list.ts')).benchmarkList,
   placement: async () => (await import('./placement.ts')).benchmarkPlacement,
   propagation: async () => (await import('./propagation.ts')).benchmarkPropagation,

@@ -25,13 +25,15 @@ export function checkHops({ header, entries }: RunHistory): Violation[] {
   const outages = header.mayRelist ? outagesOf(entries) : [];
   const ends = new Map<string, bigint>();
   const hopsOfLife = new Map<string, bigint[]>();
+  const editsOfLife = new Map<string, bigint[]>();
   const ids = new Map<string, string>();
   for (const { after, before, era, position } of truth.events) {
     if (before && before.uid !== after?.uid) ends.set(lifeOf(era, before.uid), position);
     if (!after) continue;
     const isHop = before?.uid !== after.uid || ownershipOf(after) !== ownershipOf(before);
     const life = lifeOf(era, after.uid);
-    if (isHop) hopsOfLife.set(life, [...(hopsOfLife.get(life) ?? []), position]);
+    const places = isHop ? hopsOfLife : editsOfLife;
+    places.set(life, [...(places.get(life) ?? []), position]);
     const id = isHop
       ? `${after.uid} v${after.version} ${ownershipOf(after)}`
       : ids.get(versionOf(era, before));
@@ -41,7 +43,7 @@ export function checkHops({ header, entries }: RunHistory): Violation[] {
   return header.watchers
     .filter(({ kind }) => kind === 'client')
     .flatMap((watcher) =>
-      new HopCheck(watcher, { header, truth, outages, ends, hopsOfLife, ids }).run(entries),
+      new HopCheck(watcher, { header, truth, outages, ends, hopsOfLife, editsOfLife, ids }).run(entries),
     );
 }
 
@@ -60,6 +62,8 @@ interface Context {
   /** By life (see `lifeOf`): where it ended. */
   ends: ReadonlyMap<string, bigint>;
   hopsOfLife: ReadonlyMap<string, readonly bigint[]>;
+  /** Where something changed that was no hop: a list tells only that there was more. */
+  editsOfLife: ReadonlyMap<string, readonly bigint[]>;
   /** See `versionOf`: the hop that a version belongs to; not every one is a hop. */
   ids: ReadonlyMap<string, string>;
 }
@@ -165,11 +169,14 @@ class HopCheck {
     const next = known?.next ?? 0;
     const found = hops.findIndex((hop, index) => index >= next && hop.id === id);
     const at = BigInt(position);
-    if (coalesced !== undefined && !this.#mayCoalesce(uid, at))
+    const isMerged = coalesced !== undefined && !this.#mayCoalesce(uid, at);
+    // What it stands for beside itself was no hop, since of so few all are told.
+    const hidesEdits = isMerged && this.#inOutage(this.#context.editsOfLife, uid, at) > 0;
+    if (isMerged && !hidesEdits)
       this.#add('coalescedUnexpected', 'coalesced', `${key} ${id} at ${position} stands for ${coalesced}`);
     if (found >= 0) {
       if (entry.type === 'DELETED' && entry.source === 'reconcile') this.#verdicts.set(key, at);
-      this.#skip(key, hops.slice(next, found), coalesced !== undefined);
+      this.#skip(key, hops.slice(next, found), hidesEdits ? 0 : (coalesced ?? 1) - 1);
       known!.next = found + 1;
       return;
     }
@@ -201,17 +208,17 @@ class HopCheck {
 
   #finish(): void {
     for (const [key, known] of this.#expected) {
-      this.#skip(key, known.hops.slice(known.next), false);
+      this.#skip(key, known.hops.slice(known.next), 0);
       known.next = known.hops.length;
     }
   }
 
-  #skip(key: string, hops: readonly Hop[], covered: boolean): void {
-    if (hops.length === 0 || covered) return;
+  /** `covered`: so many hops may have been left out, as is said. */
+  #skip(key: string, hops: readonly Hop[], covered: number): void {
     // Merged away altogether: came and went between two looks.
     if (this.#watcher.allowCoalescing && hops[0]?.enters && (hops.at(-1)?.leaves ?? false)) return;
     const lost = hops.filter((hop) => !this.#isUnknowable(key, hop));
-    if (lost.length === 0) return;
+    if (lost.length <= covered) return;
     const detail = lost.map(({ id, position }) => `${id} at ${position}`).join(', ');
     for (const _ of lost) this.#add('missed', 'hopMissed', `${key}: ${detail}`);
   }
@@ -236,11 +243,19 @@ class HopCheck {
 
   /** Asked for, or one outage had more hops of that life than a shard remembers of itself. */
   #mayCoalesce(uid: string, position: bigint): boolean {
-    if (this.#watcher.allowCoalescing) return true;
-    const hops = this.#context.hopsOfLife.get(lifeOf(this.#era, uid)) ?? [];
-    return this.#outagesAt(position).some(
-      (outage) => hops.filter((hop) => isIn(outage, hop)).length > REMEMBERED_HOPS,
+    return (
+      this.#watcher.allowCoalescing ||
+      this.#inOutage(this.#context.hopsOfLife, uid, position) > REMEMBERED_HOPS
     );
+  }
+
+  /** How many of those of that life lie in the outage at a position. */
+  #inOutage(places: Context['hopsOfLife'], uid: string, position: bigint): number {
+    const ofLife = places.get(lifeOf(this.#era, uid)) ?? [];
+    const counts = this.#outagesAt(position).map(
+      (outage) => ofLife.filter((place) => isIn(outage, place)).length,
+    );
+    return Math.max(0, ...counts);
   }
 
   #outagesAt(position: bigint): Outage[] {

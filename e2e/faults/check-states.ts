@@ -110,6 +110,8 @@ function checkWatcher(
   let marked = 0n;
   /** The highest position of anything that it was told, by any stream. */
   let told = 0n;
+  /** Wire, by key: of which life, and at which position, it was told last. */
+  const last = new Map<string, { uid: string; at: bigint }>();
   let inSnapshot = false;
   /** Number of the newest history, and of the one that was the newest at its last reset. */
   let newest = 0;
@@ -142,6 +144,7 @@ function checkWatcher(
       position = 0n;
       marked = 0n;
       told = 0n;
+      last.clear();
     } else if (entry.kind === 'open') {
       // The stream before may have told of a reconstructed stretch, whose tokens are of the state before it.
       const from = BigInt(entry.position);
@@ -157,6 +160,14 @@ function checkWatcher(
       if (at > told) told = at;
       if (wire && at < position) add('outOfOrder', 'positionWentBack', `${entry.position} after ${position}`);
       if (at > position) position = at;
+      const { key, uid } = entry;
+      const earlier = last.get(key);
+      // Only what had to be reconstructed may come again.
+      if (wire && entry.source !== 'reconcile' && !entry.unsettled) {
+        if (!entry.row && earlier?.uid === uid && at <= earlier.at)
+          add('duplicated', 'toldAgain', `${key} at ${at}, after ${earlier.at}`);
+        last.set(key, { uid, at });
+      }
       // Repeats of a reconstructed stretch are told at the position that was told last.
       const isEarly = mayReconstruct ? at < marked : at <= marked;
       if (wire && applied && !entry.row && isEarly)

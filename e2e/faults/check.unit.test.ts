@@ -132,9 +132,22 @@ test('positions on the wire never go back, but at a reset', () => {
 
 test('a token of a reconstructed stretch may resume before it, and only such a one', () => {
   const open = { kind: 'open', watcher: 'w', position: '1' } as const;
-  const entries = [...BEGIN, truth(2, two), told(2, two), open, mark(1), told(2, two), mark(2)];
+  const hop = told(2, two, { unsettled: true });
+  const entries = [...BEGIN, truth(2, two), hop, open, mark(1), hop, mark(2)];
   expect(broken(entries, { kind: 'wire' }, { mayReconstruct: true })).toEqual([]);
   expect(broken(entries, { kind: 'wire' })).toContain('outOfOrder tokenWentBack');
+});
+
+test('on the wire an event comes once, unless it had to be reconstructed', () => {
+  const before = [...BEGIN, truth(2, two)];
+  const twice = (more: object) => [...before, told(2, two, more), told(2, two, more), mark(2)];
+  for (const mayReconstruct of [false, true]) {
+    expect(broken(twice({}), { kind: 'wire' }, { mayReconstruct })).toEqual(['duplicated toldAgain']);
+    expect(broken(twice({ unsettled: true }), { kind: 'wire' }, { mayReconstruct })).toEqual([]);
+    expect(broken(twice({ source: 'reconcile' }), { kind: 'wire' }, { mayReconstruct })).toEqual([]);
+  }
+  const gone = [...before, told(2, two), truth(3), told(3), told(3), mark(3)];
+  expect(broken(gone, { kind: 'wire' })).toEqual(['duplicated toldAgain']);
 });
 
 test('a reset covers what it skips, and is counted where none is expected', () => {
@@ -149,6 +162,38 @@ test('a merged change covers what it stands for, and is counted where nobody ask
   const entries = [...BEGIN, truth(2, two), truth(3, three), told(3, three, { coalesced: 2 })];
   expect(broken(entries, { allowCoalescing: true })).toEqual([]);
   expect(broken(entries)).toEqual(['coalescedUnexpected coalesced']);
+});
+
+test('what is no hop may be merged into one in an outage, but covers no hop', () => {
+  const edited = state(1, 'a', { generation: 2 });
+  const moved = state(2, 'b', { generation: 2 });
+  const entries = (...more: HistoryEntry[]) => [
+    ...BEGIN,
+    fault('begin', '1'),
+    truth(2, edited),
+    truth(3, moved),
+    ...more.slice(0, -1),
+    fault('end', '4'),
+    ...more.slice(-1),
+  ];
+  const merged = entries(told(3, moved, { coalesced: 2 }));
+  expect(broken(merged, {}, LOSES_HISTORY)).toEqual([]);
+  expect(broken(merged)).toEqual(['coalescedUnexpected coalesced']);
+  const again = state(3, 'c', { generation: 2 });
+  const skipped = entries(truth(4, again), told(4, again, { coalesced: 3 }));
+  expect(broken(skipped, {}, LOSES_HISTORY)).toEqual(['missed hopMissed']);
+  // The edit was seen before the watch was lost.
+  const early = [
+    ...BEGIN,
+    truth(2, edited),
+    told(2, edited),
+    fault('begin', '2'),
+    truth(3, moved),
+    fault('end', '3'),
+  ];
+  expect(broken([...early, told(3, moved, { coalesced: 2 })], {}, LOSES_HISTORY)).toEqual([
+    'coalescedUnexpected coalesced',
+  ]);
 });
 
 test('through a filter: entering and leaving count as hops', () => {

@@ -86,6 +86,8 @@ export interface ToldEntry {
   coalesced?: number;
   /** `reconcile`: found out afterwards, by comparing states. */
   source?: string;
+  /** Wire only: of a reconstructed stretch that a cut would begin again. */
+  unsettled?: boolean;
 }
 
 export interface RunHistory {

@@ -96,7 +96,7 @@ export class TcpProxy {
   #carry(pair: Pair, from: Socket, to: Socket): void {
     from.setNoDelay(true);
     from.on('data', (bytes) => {
-      if (pair.frozen) return;
+      if (pair.frozen || to.destroyed) return;
       if (!to.write(bytes)) {
         from.pause();
         to.once('drain', () => from.resume());
@@ -111,6 +111,8 @@ export class TcpProxy {
       if (!this.#pairs.delete(pair) || pair.frozen) return;
       if (from.errored) to.resetAndDestroy();
       else to.end();
+      // Paused for the sake of one who is gone, it would never hear that it has ended as well.
+      to.resume();
     });
   }
 }

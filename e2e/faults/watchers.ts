@@ -270,7 +270,8 @@ class WireWatcher extends Watcher {
         return;
       case 'shard': {
         const entry = told(watcher, { ...message, type: message.event });
-        this.record(this.#snapshot ? { ...entry, row: true } : entry);
+        const unsettled = openResumeToken(this.filter, message.token).beyond !== undefined;
+        this.record(this.#snapshot ? { ...entry, row: true } : { ...entry, unsettled });
         return;
       }
       case 'goaway':

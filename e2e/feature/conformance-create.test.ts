@@ -46,7 +46,7 @@ describe('create', () => {
   test('names who wrote by fieldManager, else by user agent', async () => {
     const { body } = await api.send('POST', `${probes}?fieldManager=me`, { body: probe('managed') });
     expect(body.metadata.managedFields).toMatchObject([
-      { manager: 'me', operation: 'Update', apiVersion: `${GROUP}/v1` },
+      { manager: 'me', operation: 'Update', apiVersion: `${GROUP}/v1`, fieldsV1: { 'f:spec': {} } },
     ]);
     const other = await api.send('PATCH', `${probes}/managed/status`, {
       body: { status: { count: 1 } },
@@ -55,6 +55,19 @@ describe('create', () => {
     const entries = other.body.metadata.managedFields as { manager: string; subresource?: string }[];
     expect(entries.find(({ manager }) => manager === 'other')).toMatchObject({ subresource: 'status' });
     expect(entries).toHaveLength(2);
+  });
+
+  test('tells who wrote spec from who wrote something else', async () => {
+    await created('written');
+    const patch = async (manager: string, body: object) => {
+      const headers = { 'content-type': 'application/merge-patch+json' };
+      const answer = await api.send('PATCH', `${probes}/written?fieldManager=${manager}`, { body, headers });
+      const entries = answer.body.metadata.managedFields as { manager: string; fieldsV1: object }[];
+      return entries.filter(({ fieldsV1 }) => 'f:spec' in fieldsV1).map((entry) => entry.manager);
+    };
+    expect(await patch('labeller', { metadata: { labels: { app: 'x' } } })).not.toContain('labeller');
+    expect(await patch('editor', { spec: { color: 'Green' } })).toContain('editor');
+    expect(await patch('editor', { metadata: { labels: { app: 'y' } } })).toContain('editor');
   });
 
   test('makes a name from generateName', async () => {

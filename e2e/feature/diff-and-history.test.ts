@@ -1,6 +1,6 @@
 import type { LogItem, NetItem } from '@meshkit/shards/diff';
 import type { DiffPage } from '@meshkit/shards/repository';
-import { afterAll, beforeAll, describe, expect, it } from 'vitest';
+import { afterAll, beforeAll, describe, expect, inject, it } from 'vitest';
 import { ResumeWorld } from './resume-world.ts';
 
 describe('what changed', () => {
@@ -88,6 +88,9 @@ describe('what changed', () => {
       expect(actor?.name).toBeDefined();
       expect(previousOwner).toBe(before?.owner);
     }
+    const edits = log.filter(({ before, after }) => before && before.generation !== after?.generation);
+    const kind = inject('controlPlane').kind === 'real' ? 'User' : 'FieldManager';
+    expect(new Set(edits.map(({ actor }) => actor?.kind))).toEqual(new Set([kind]));
   });
 
   it('is told of a stretch between two times, too', async () => {

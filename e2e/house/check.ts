@@ -25,7 +25,9 @@ function run(command: string, args: string[]): Promise<Outcome> {
 
 /** Files git tracks or would track, so that a generated file nobody committed is noticed as well. */
 async function fingerprint(): Promise<Map<string, string>> {
-  const { output } = await run('git', ['ls-files', '--cached', '--others', '--exclude-standard']);
+  const { ok, output } = await run('git', ['ls-files', '--cached', '--others', '--exclude-standard']);
+  if (!ok || output === '')
+    throw new Error(`git cannot tell which files there are: ${output || 'it names none'}`);
   const files = output.split('\n').filter((path) => path !== '' && existsSync(join(root, path)));
   return new Map(
     files.map((path) => [
@@ -73,7 +75,7 @@ const steps: [string, () => Promise<Outcome>][] = [
 let failed = 0;
 for (const [name, step] of steps) {
   const started = performance.now();
-  const { ok, output } = await step();
+  const { ok, output } = await step().catch((error: Error) => ({ ok: false, output: error.message }));
   process.stdout.write(
     `${ok ? 'ok    ' : 'FAILED'} ${name} (${((performance.now() - started) / 1000).toFixed(1)} s)\n`,
   );

@@ -24,8 +24,8 @@ export interface SmokeOptions {
   signal: AbortSignal;
 }
 
-export interface SmokeReport {
-  ok: boolean;
+/** What was measured; of a run that could not be finished, what was known by then. */
+interface Figures {
   controlPlane: { kind: string; version: string };
   shards: number;
   nodes: number;
@@ -41,6 +41,10 @@ export interface SmokeReport {
   plannedGapMs: number;
   statusWritesPerPlannedMove: number;
   idleWritesPerMinute: number;
+}
+
+export interface SmokeReport extends Partial<Figures> {
+  ok: boolean;
   /** Promises that did not hold. */
   problems: string[];
   /** Aims in time that were missed, on this machine in this run. */
@@ -55,7 +59,9 @@ class Smoke {
   readonly #dead = new Set<string>();
   /** By ShardAssignment name. */
   readonly #pins = new Map<string, string>();
+  readonly #figures: Partial<Figures> = {};
   readonly #problems: string[] = [];
+  readonly #slow: string[] = [];
 
   constructor(options: SmokeOptions) {
     this.#options = options;
@@ -63,8 +69,7 @@ class Smoke {
   }
 
   async run(): Promise<SmokeReport> {
-    const { say, signal, leaseSeconds, idleSeconds } = this.#options;
-    const { controlPlane, operator } = this.#product;
+    const { signal } = this.#options;
     const stop = new AbortController();
     const watching = this.#observer.run(
       this.#product.kube,
@@ -72,68 +77,66 @@ class Smoke {
       AbortSignal.any([signal, stop.signal]),
     );
     try {
-      const victim = await this.#settleQuickstart();
-      const leave = await this.#step('node-2 stops its heartbeat', () => this.#kill('node-2', victim));
-      const failover = await this.#failover('node-2', leave.hops);
-
-      const plannedFrom = Date.now();
-      const drain = await this.#step('node-4 is set to Drain', () => this.#drain('node-4'));
-      const pin = await this.#pin();
-      const join = await this.#step('node-6 joins', () => this.#join('node-6'));
-      const planned = [drain, pin, join].flatMap(({ hops }) => hops);
-
-      const takeover = await this.#step(
-        'node-5 is set to Drain, the operator is killed meanwhile',
-        async () => {
-          await this.#drain('node-5');
-          await this.#until('a move is in flight', () => this.#inFlight() > 0);
-          const inFlight = this.#inFlight();
-          await operator.kill();
-          say(`operator killed with ${inFlight} moves in flight; starting another`);
-          await this.#product.startOperator();
-        },
-      );
-      this.#mustMove(leave, drain, pin, join, takeover);
-      const writes = await this.#statusWrites(plannedFrom);
-
-      this.#problems.push(...(await surfacesAgree(this.#product, NAMESPACE, this.#observer.all(), signal)));
-      const idleWrites = await this.#idleWrites(idleSeconds);
-      this.#problems.push(...this.#observer.violations);
-      for (const child of this.#product.crashed()) {
-        if (child !== operator && child !== victim) this.#problems.push(`${child.name} ended by itself`);
-      }
-      const gaps = planned.flatMap(({ at, releasedAt }) =>
-        releasedAt === undefined ? [] : [at - releasedAt],
-      );
-      const moves = [drain, pin, join, takeover].reduce((sum, { moves }) => sum + moves, 0);
-      const report = {
-        controlPlane: { kind: controlPlane.kind, version: controlPlane.version },
-        shards: this.#observer.shards.size,
-        nodes: (await this.#nodes()).length,
-        movesOnLeave: leave.moves,
-        movesLowerBound: leave.lowerBound,
-        movesOnJoin: join.moves,
-        joinLowerBound: join.lowerBound,
-        failoverMs: failover.failoverMs,
-        unownedMsMax: failover.unownedMs,
-        plannedGapMs: Math.max(...gaps),
-        statusWritesPerPlannedMove: Number((writes / moves).toFixed(2)),
-        idleWritesPerMinute: idleWrites,
-      };
-      this.#judge(report);
-      if (gaps.length === 0) this.#problems.push('no planned move was seen to be released by its old owner');
-      const slow: string[] = [];
-      const mayTakeMs = leaseSeconds * 1000 + 1500;
-      if (!(report.failoverMs <= mayTakeMs))
-        slow.push(`failover took ${report.failoverMs} ms, more than ${mayTakeMs}`);
-      if (!(report.plannedGapMs <= 200))
-        slow.push(`${report.plannedGapMs} ms between a release and its grant`);
-      const ok = this.#problems.length === 0 && slow.length === 0;
-      return { ok, ...report, problems: this.#problems, slow };
+      await this.#story();
+    } catch (error) {
+      this.#problems.push(error instanceof Error ? error.message : String(error));
     } finally {
       stop.abort();
       await watching;
     }
+    this.#problems.push(...this.#observer.violations);
+    const [problems, slow] = [this.#problems, this.#slow];
+    return { ok: problems.length === 0 && slow.length === 0, ...this.#figures, problems, slow };
+  }
+
+  async #story(): Promise<void> {
+    const { say, signal, leaseSeconds, idleSeconds } = this.#options;
+    const { controlPlane, operator } = this.#product;
+    const figures = this.#figures;
+    figures.controlPlane = { kind: controlPlane.kind, version: controlPlane.version };
+    const victim = await this.#settleQuickstart();
+    figures.shards = this.#observer.shards.size;
+    const leave = await this.#step('node-2 stops its heartbeat', () => this.#kill('node-2', victim));
+    figures.movesOnLeave = leave.moves;
+    figures.movesLowerBound = leave.lowerBound;
+    figures.failoverMs = await this.#failoverMs('node-2', leave.hops);
+    figures.unownedMsMax = figures.failoverMs - leaseSeconds * 1000;
+
+    const plannedFrom = Date.now();
+    const drain = await this.#step('node-4 is set to Drain', () => this.#drain('node-4'));
+    const pin = await this.#pin();
+    const join = await this.#step('node-6 joins', () => this.#join('node-6'));
+    figures.movesOnJoin = join.moves;
+    figures.joinLowerBound = join.lowerBound;
+    const gaps = [drain, pin, join].flatMap(({ hops }) =>
+      hops.flatMap(({ at, releasedAt }) => (releasedAt === undefined ? [] : [at - releasedAt])),
+    );
+    figures.plannedGapMs = Math.max(0, ...gaps);
+
+    const takeover = await this.#step(
+      'node-5 is set to Drain, the operator is killed meanwhile',
+      async () => {
+        await this.#drain('node-5');
+        await this.#until('a move is in flight', () => this.#inFlight() > 0);
+        const inFlight = this.#inFlight();
+        await operator.kill();
+        say(`operator killed with ${inFlight} moves in flight; starting another`);
+        await this.#product.startOperator();
+      },
+    );
+    const planned = [drain, pin, join, takeover];
+    this.#mustMove(leave, ...planned);
+    this.#mustRelease(...planned);
+    const moves = planned.reduce((sum, step) => sum + step.moves, 0);
+    figures.statusWritesPerPlannedMove = Number(((await this.#statusWrites(plannedFrom)) / moves).toFixed(2));
+
+    this.#problems.push(...(await surfacesAgree(this.#product, NAMESPACE, this.#observer.all(), signal)));
+    figures.nodes = (await this.#nodes()).length;
+    figures.idleWritesPerMinute = await this.#idleWrites(idleSeconds);
+    for (const child of this.#product.crashed()) {
+      if (child !== operator && child !== victim) this.#problems.push(`${child.name} ended by itself`);
+    }
+    this.#judge(figures as Figures);
   }
 
   /** The quickstart, all owned. Returns the process that plays node-2 alone. */
@@ -232,12 +235,19 @@ spec: {shardSet: orders, shardId: "${shard}", owner: {pinned: ${target}}, change
     }
   }
 
-  async #failover(node: string, hops: Hop[]): Promise<{ failoverMs: number; unownedMs: number }> {
+  /** Whoever loses a shard by a planned move is alive, so that nobody is granted it before the release. */
+  #mustRelease(...steps: { hops: Hop[] }[]): void {
+    for (const { shard, from = '', to, releasedAt } of steps.flatMap(({ hops }) => hops)) {
+      if (releasedAt === undefined && !this.#dead.has(from))
+        this.#problems.push(`${shard} was granted to ${to} although ${from} had not released it`);
+    }
+  }
+
+  async #failoverMs(node: string, hops: Hop[]): Promise<number> {
     const lease = await this.#product.kube.get(LEASES, { namespace: NAMESPACE, name: leaseName(node) });
     const renewed = Date.parse(lease.spec?.renewTime ?? '');
     const grants = hops.filter(({ from }) => from === node).map(({ at }) => at);
-    const failoverMs = Math.max(...grants) - renewed;
-    return { failoverMs, unownedMs: failoverMs - this.#options.leaseSeconds * 1000 };
+    return Math.max(...grants) - renewed;
   }
 
   #inFlight(): number {
@@ -272,21 +282,18 @@ spec: {shardSet: orders, shardId: "${shard}", owner: {pinned: ${target}}, change
     return Math.round((writes.length * 60) / seconds);
   }
 
-  #judge(report: {
-    shards: number;
-    movesOnLeave: number;
-    movesOnJoin: number;
-    statusWritesPerPlannedMove: number;
-  }): void {
+  #judge(figures: Figures): void {
     const expect = (holds: boolean, what: string) => {
       if (!holds) this.#problems.push(what);
     };
-    expect(report.shards >= SHARDS, `${report.shards} shards instead of ${SHARDS}`);
-    expect(report.movesOnLeave > 0 && report.movesOnJoin > 0, 'a leave or a join moved nothing');
-    expect(
-      report.statusWritesPerPlannedMove <= 3,
-      `${report.statusWritesPerPlannedMove} status writes a planned move`,
-    );
+    const { shards, movesOnLeave, movesOnJoin, statusWritesPerPlannedMove, failoverMs, plannedGapMs } =
+      figures;
+    expect(shards >= SHARDS, `${shards} shards instead of ${SHARDS}`);
+    expect(movesOnLeave > 0 && movesOnJoin > 0, 'a leave or a join moved nothing');
+    expect(statusWritesPerPlannedMove <= 3, `${statusWritesPerPlannedMove} status writes a planned move`);
+    const mayTakeMs = this.#options.leaseSeconds * 1000 + 1500;
+    if (!(failoverMs <= mayTakeMs)) this.#slow.push(`failover took ${failoverMs} ms, more than ${mayTakeMs}`);
+    if (!(plannedGapMs <= 200)) this.#slow.push(`${plannedGapMs} ms between a release and its grant`);
   }
 
   async #nodes(): Promise<MeshNode[]> {

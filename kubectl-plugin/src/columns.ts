@@ -18,6 +18,14 @@ export function shardName({ name }: { name: string }): string {
   return `shardassignment.${GROUP}/${name}`;
 }
 
+/** What `-o name` and kubectl's short names for the kind write before the name. */
+const KIND_OF_SHARD = new RegExp(`^shard(assignment)?s?(\\.${GROUP.replaceAll('.', '\\.')})?/`);
+
+/** The name alone, as an argument gave it: `orders.0042`, or with its kind, as `-o name` prints it. */
+export function bareName(argument = ''): string {
+  return argument.replace(KIND_OF_SHARD, '');
+}
+
 /** `now`: milliseconds since the Unix epoch. */
 export function shardColumns(o: { allNamespaces: boolean; wide: boolean; now: number }): Column<ShardView>[] {
   const namespace: Column<ShardView> = { header: 'NAMESPACE', cell: ({ namespace: name }) => name };

@@ -8,11 +8,14 @@ import { VERBS } from './verbs.ts';
 
 interface Outlet {
   say: (output: Surroundings['stdout'], text: string) => void;
+  /** What a verb is called with, before it does anything. */
+  begin?: (flags: Flags) => void;
   done: (code: number) => void;
 }
 
 /** The whole command line; also what completion and docs are made from. */
-export function build(calledAs: string, around: Surroundings, { say, done }: Outlet): Command {
+export function build(calledAs: string, around: Surroundings, outlet: Outlet): Command {
+  const { say } = outlet;
   const { stdout, stderr } = around;
   const root = new Command(calledAs === 'omnirelay' ? 'omnirelay' : 'kubectl mesh');
   // Before the first subcommand: they inherit it when they are made.
@@ -27,7 +30,7 @@ export function build(calledAs: string, around: Surroundings, { say, done }: Out
   root.description('Who owns which shard, and why.').version(manifest.version, '--version');
   const mesh = calledAs === 'omnirelay' ? root.command('mesh').description('MeshKit') : root;
   const shards = mesh.command('shards').description('shards of a mesh: owners, moves, nodes');
-  for (const verb of VERBS) addVerb(shards, verb as Verb, around, done);
+  for (const verb of VERBS) addVerb(shards, verb as Verb, around, outlet);
   // Not inherited by the verbs any more, which know their flags.
   for (const group of [root, mesh, shards]) group.configureOutput({ outputError: flagsComeLast });
   if (calledAs === 'omnirelay') addCompletion(root, around);
@@ -38,8 +41,8 @@ function flagsComeLast(text: string, write: (text: string) => void): void {
   write(/^error: unknown option/.test(text) ? `${text.trimEnd()}; flags come after the verb\n` : text);
 }
 
-function addVerb(shards: Command, verb: Verb, around: Surroundings, done: Outlet['done']): void {
-  const { words, alias, summary, more, heeds, formats, examples, load } = verb;
+function addVerb(shards: Command, verb: Verb, around: Surroundings, { begin, done }: Outlet): void {
+  const { words, alias, summary, more, examples, load } = verb;
   const [name = '', sub] = words.split(' ');
   const parent = sub === undefined ? shards : groupOf(shards, name);
   const command = parent
@@ -55,13 +58,14 @@ function addVerb(shards: Command, verb: Verb, around: Surroundings, done: Outlet
     option.helpGroup(`Of ${words}:`);
     command.addOption(option);
   }
-  withFlags(command, heeds, formats);
+  withFlags(command, verb);
   const program = programName(command);
   const lines = examples.map(([line, purpose]) => `  ${program} ${line}\n      ${purpose}`);
   command.addHelpText('after', `\nExamples:\n${lines.join('\n')}`);
   command.action(async (...given: unknown[]) => {
     const names = given.slice(0, -2) as string[];
     const flags = given.at(-2) as Flags;
+    begin?.(flags);
     const format = formatOf(flags);
     const work = await load();
     done(await work({ flags, format, around, program }, ...names));

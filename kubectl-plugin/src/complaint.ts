@@ -1,25 +1,56 @@
+import { refusedAccess } from '@meshkit/crds/kube-error';
 import { ShardError } from '@meshkit/shards/errors';
 import type { Fault } from '@meshkit/shards/problem';
+import { accessRemedy } from '@meshkit/shards/scope';
+import { type ConnectionFlags, sameFlags } from './connection.ts';
 import type { ManifestFault } from './manifests.ts';
 
-/** What is wrong, and what to do, ready to be copied: for a missing scope the two commands on lines of their own. */
-export function complaint(error: unknown, debug: boolean): string {
+/**
+ * What is wrong, and what to do, ready to be copied: for a missing right the two commands on lines of their own, with the
+ * flags of the cluster that was asked.
+ */
+export function complaint(error: unknown, debug: boolean, flags: ConnectionFlags = { mode: 'auto' }): string {
   if (!(error instanceof ShardError)) {
     const text = error instanceof Error ? (debug ? error.stack : error.message) : String(error);
     return `error: ${text} (this is a mistake in the program; MESHKIT_DEBUG=1 shows where)\n`;
   }
-  const { scope, user, namespace, check, grant, faults, errors, floor } = error.details;
+  const { faults, errors, floor } = error.details;
   if (Array.isArray(faults)) return `error: ${error.message}\n${faults.map(faultLine).join('')}`;
-  if (error.code !== 'scopeMissing' || typeof check !== 'string') {
+  const refusal = refusalOf(error);
+  if (!refusal) {
     const earliest =
       error.code === 'tokenExpired' && typeof floor === 'string' ? `  earliest:     ${floor}\n` : '';
     return `error: ${isOfMoment(errors) ? '--' : ''}${error.message}\n${earliest}`;
   }
-  const where = namespace === '' ? 'all namespaces' : `namespace ${namespace}`;
-  const lines = [`error: missing scope ${scope} in ${where} for user ${user}`];
-  if (namespace === '') lines.push('  narrow it:    -n NAMESPACE, one that you may read');
-  lines.push(`  check it:     ${check}`, `  grant it:     ${grant}`);
+  const { what, isEverywhere, check, grant } = refusal;
+  const { kubectl, cluster } = sameFlags(flags);
+  const lines = [`error: ${what}`];
+  if (isEverywhere) lines.push('  narrow it:    -n NAMESPACE, one that you may read');
+  // Whoever checks for a service account, and whoever grants, is not the one who was refused.
+  lines.push(`  check it:     ${check}${check.includes(' --as ') ? cluster : kubectl}`);
+  lines.push(`  grant it:     ${grant}${cluster}`);
   return `${lines.join('\n')}\n`;
+}
+
+interface Refusal {
+  what: string;
+  /** It was about all namespaces. */
+  isEverywhere: boolean;
+  check: string;
+  grant: string;
+}
+
+/** Of a scope, or by Kubernetes of a verb on our kinds; undefined where nothing that we know of grants it. */
+function refusalOf(error: ShardError): Refusal | undefined {
+  const { scope, user, namespace, check, grant } = error.details;
+  if (error.code === 'scopeMissing' && typeof check === 'string') {
+    const where = namespace === '' ? 'all namespaces' : `namespace ${namespace}`;
+    const what = `missing scope ${scope} in ${where} for user ${user}`;
+    return { what, isEverywhere: namespace === '', check, grant: String(grant) };
+  }
+  const refused = refusedAccess(error);
+  const remedy = refused && accessRemedy(refused);
+  return remedy && { what: error.message, isEverywhere: refused.namespace === undefined, ...remedy };
 }
 
 /** Parameters of the API that are flags of the same name here. */

@@ -33,6 +33,7 @@ it.each<[string, string[], string[]]>([
   ['a shard where -n says', ['shards', 'get', '-n', 'billing', ''], ['orders.0000', ':4']],
   ['no second shard', ['shards', 'get', 'orders.0000', ''], [':4']],
   ['an owner', ['shards', 'list', '--owner', 'node-2'], ['node-21', ':4']],
+  ['a node to think away', ['shards', 'simulate', '--remove', ''], ['node-17', 'node-21', ':4']],
   ['a namespace', ['shards', 'list', '-n', ''], ['billing', 'payments', ':4']],
   ['a set', ['shards', 'list', '--set', ''], ['orders', ':4']],
 ])('completes %s', async (_name, words, expected) => {
@@ -41,6 +42,11 @@ it.each<[string, string[], string[]]>([
 
 it('says nothing when nobody answers', async () => {
   expect(await completed(['shards', 'get', ''], { noKubeconfig: true, env: {} })).toEqual([':4']);
+});
+
+it('gives up on what is silent', async () => {
+  const answers: Scene['answers'] = { nodes: () => new Promise(() => undefined) };
+  expect(await completed(['shards', 'list', '--owner', ''], { answers })).toEqual([':4']);
 });
 
 it('completes the other name too, and has a script for each shell', async () => {

@@ -116,6 +116,7 @@ async function valuesOf(
     case '--namespace':
       return namespaces(command, before, around);
     case '--owner':
+    case '--remove':
     case '--drain':
     case '--cordon':
     case '--weight':
@@ -165,21 +166,40 @@ async function asking(
   around: Surroundings,
   ask: (asked: Asked) => Promise<readonly string[]>,
 ): Promise<Candidates> {
-  // Nobody reads what it would say on the side.
-  const silent = { ...around, stderr: { ...around.stderr, write: async () => undefined } };
+  const signal = AbortSignal.any([around.signal, AbortSignal.timeout(PATIENCE_MS)]);
   try {
     command.parseOptions([...before]);
-    const flags = command.opts<Flags>();
-    const { source, namespace } = await connect(flags, silent);
-    try {
-      const limits = { signal: around.signal, timeoutMs: Math.min(flags.requestTimeout, PATIENCE_MS) };
-      const words = await ask({ source, namespace: namespaceOf(flags, namespace), limits });
-      return { words: [...new Set(words)].sort(), directive: NO_FILES };
-    } finally {
-      await source.close();
-    }
+    const words = await Promise.race([answer(command.opts<Flags>()), givenUp(signal)]);
+    return { words: [...new Set(words)].sort(), directive: NO_FILES };
   } catch {
     // Whatever it is, the command itself will say it.
     return nothing;
   }
+
+  async function answer(flags: Flags): Promise<readonly string[]> {
+    const { source, namespace } = await connect(flags, unattended(around, signal));
+    try {
+      const limits = { signal, timeoutMs: flags.requestTimeout };
+      return await ask({ source, namespace: namespaceOf(flags, namespace), limits });
+    } finally {
+      await source.close();
+    }
+  }
+}
+
+/** Not everything that is waited for heeds a signal. */
+function givenUp(signal: AbortSignal): Promise<never> {
+  const { promise, reject } = Promise.withResolvers<never>();
+  signal.addEventListener('abort', () => reject(signal.reason), { once: true });
+  return promise;
+}
+
+/** Nobody reads what would be said on the side, nor answers a credential plugin, which ends with the signal. */
+function unattended(around: Surroundings, signal: AbortSignal): Surroundings {
+  return {
+    ...around,
+    stderr: { ...around.stderr, write: async () => undefined },
+    connectKube: (options) => around.connectKube({ ...options, interactive: false, signal }),
+    loadContext: (options) => around.loadContext({ ...options, interactive: false, signal }),
+  };
 }

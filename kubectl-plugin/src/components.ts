@@ -4,7 +4,9 @@ import type { Clock } from '@meshkit/shards/clock';
 import { ShardError } from '@meshkit/shards/errors';
 import { VERSION_ANNOTATION } from '@meshkit/shards/records';
 import type { JournalStatus } from '@meshkit/shards/repository';
+import { quoted } from '@meshkit/shards/scope';
 import { age } from './age.ts';
+import type { SameFlags } from './connection.ts';
 import { durationText } from './duration.ts';
 import type { CallLimits } from './shard-source.ts';
 import type { ApiClient, Kube } from './surroundings.ts';
@@ -20,7 +22,7 @@ export interface Component {
   version?: string;
   /** Bad: what is wrong, in a few words, where it is not that the component does not work. */
   finding?: string;
-  /** Bad: how the program would end, were it about this alone. */
+  /** Bad or unknown: how the program would end, were it about this alone. */
   error?: ShardError;
 }
 
@@ -49,10 +51,16 @@ export async function probeKubernetes(
   });
 }
 
-/** By its leader Lease, which not everybody may read. */
+interface LeaseKey {
+  namespace: string;
+  name: string;
+}
+
+/** By its leader Lease, which everybody may read, unless it is another one than the roles of the product know. */
 export async function probeOperator(
   kube: Pick<Kube, 'get' | 'server'>,
-  { namespace, name }: { namespace: string; name: string },
+  { namespace, name }: LeaseKey,
+  { cluster }: SameFlags,
   clock: Clock,
   limits: CallLimits,
 ): Promise<Component> {
@@ -78,9 +86,19 @@ export async function probeOperator(
         detail: `there is no ${what}: no operator ever ran, or it has another`,
       };
     }
-    const why = code === 'scopeMissing' ? `you may not read ${what}` : error.message;
-    return { name: 'operator', state: 'unknown', detail: why };
+    const remedy = leaseGrant({ namespace, name }, cluster);
+    const why = code === 'scopeMissing' ? `you may not read ${what}; grant it: ${remedy}` : error.message;
+    return { name: 'operator', state: 'unknown', detail: why, error };
   }
+}
+
+/** As `meshkit-operator-health` in crds/src/roles.ts does, for this Lease. */
+function leaseGrant({ namespace, name }: LeaseKey, cluster: string): string {
+  const [lease, where] = [quoted(name), ` -n ${quoted(namespace)}${cluster}`];
+  const role = `lease-${lease}`;
+  const create = `kubectl create role ${role} --verb=get --resource=leases.coordination.k8s.io`;
+  const bind = `kubectl create rolebinding ${role} --role=${role} --group=system:authenticated`;
+  return `${create} --resource-name=${lease}${where} && ${bind}${where}`;
 }
 
 /** The API server and its journal, as the server itself says, or why it does not. */

@@ -1,10 +1,11 @@
 import type { KubeConfigOptions, KubeContext } from '@meshkit/crds/kube-config';
 import { ShardError } from '@meshkit/shards/errors';
 import { GROUP } from '@meshkit/shards/records';
+import { quoted } from '@meshkit/shards/scope';
 import { ApiSource } from './api-source.ts';
 import { FallbackSource } from './fallback-source.ts';
 import type { ShardSource } from './shard-source.ts';
-import type { Kube, Surroundings } from './surroundings.ts';
+import { type ApiClient, type Kube, type Surroundings, whyUnread } from './surroundings.ts';
 
 export const MODES = ['auto', 'api', 'direct'] as const;
 type Mode = (typeof MODES)[number];
@@ -23,6 +24,39 @@ export interface ConnectionFlags {
   as?: string;
   asGroup?: string[];
   verbose?: boolean;
+}
+
+/** The flags of a command as another command needs them, so that it asks the same cluster; each after a space. */
+export interface SameFlags {
+  /** `mesh shards`. */
+  mesh: string;
+  /** kubectl, as the same user. */
+  kubectl: string;
+  /** kubectl, as whoever may grant what this user lacks. */
+  cluster: string;
+}
+
+/** For the commands that the program suggests. That there was a token is said, and never which. */
+export function sameFlags(flags: ConnectionFlags): SameFlags {
+  const { mode, server, certificateAuthority, insecureSkipTlsVerify, token } = flags;
+  const { kubeconfig, context, user, as, asGroup } = flags;
+  const secret = token === undefined ? '' : ' --token "$TOKEN"';
+  const cluster = words({ kubeconfig, context, cluster: flags.cluster });
+  // Kubernetes sees the token in direct mode only.
+  const kubectl = cluster + words({ user, as, 'as-group': asGroup }) + (mode === 'direct' ? secret : '');
+  const api =
+    words({
+      mode: mode === 'auto' ? undefined : mode,
+      server,
+      'certificate-authority': certificateAuthority,
+    }) + (insecureSkipTlsVerify ? ' --insecure-skip-tls-verify' : '');
+  return { mesh: api + (mode === 'direct' ? '' : secret) + kubectl, kubectl, cluster };
+}
+
+function words(flags: Record<string, string | string[] | undefined>): string {
+  return Object.entries(flags)
+    .flatMap(([name, value = []]) => [value].flat().map((one) => ` --${name} ${quoted(one)}`))
+    .join('');
 }
 
 export interface Connection {
@@ -70,7 +104,7 @@ export async function connect(flags: ConnectionFlags, around: Surroundings): Pro
     }
     return { source: await direct(), namespace };
   }
-  const source = new ApiSource(api.server, await connectApi(api, around));
+  const source = new ApiSource(api.server, await connectApi(api, flags, around));
   if (mode === 'api') return { source, namespace };
   const refused = async () => {
     await note(`${api.server} refuses connections; reading from Kubernetes itself (--mode direct)`);
@@ -79,14 +113,22 @@ export async function connect(flags: ConnectionFlags, around: Surroundings): Pro
   return { source: new FallbackSource(source, refused), namespace };
 }
 
-export function connectApi(api: Api, around: Surroundings) {
-  return around.connectApi({ ...api, userAgent: USER_AGENT, clock: around.clock, random: around.random });
+export async function connectApi(
+  api: Api,
+  { verbose }: ConnectionFlags,
+  around: Surroundings,
+): Promise<ApiClient> {
+  const { clock, random, stderr } = around;
+  if (verbose) await stderr.write(`note: asking the MeshKit API server at ${api.server}\n`);
+  return around.connectApi({ ...api, userAgent: USER_AGENT, clock, random });
 }
 
 /** Kubernetes, as the kubeconfig's user. */
-export function connectKube(flags: ConnectionFlags, around: Surroundings): Promise<Kube> {
+export async function connectKube(flags: ConnectionFlags, around: Surroundings): Promise<Kube> {
   refuseImpersonation(flags);
-  return around.connectKube(kubeOptions(flags, around));
+  const kube = await around.connectKube(kubeOptions(flags, around));
+  if (flags.verbose) await around.stderr.write(`note: asking Kubernetes at ${kube.server}\n`);
+  return kube;
 }
 
 /** The API server that would be asked, or why none can be. */
@@ -151,7 +193,8 @@ async function apiOf(
   }
   const token = flags.token ?? (await bearerToken(context));
   if (token === undefined) {
-    const how = 'give --token, e.g. --token "$(kubectl create token NAME --audience meshkit-shards)"';
+    const create = `kubectl create token NAME --audience meshkit-shards${sameFlags(flags).cluster}`;
+    const how = `give --token, e.g. --token "$(${create})"`;
     return new ShardError('unauthenticated', `the kubeconfig's user has no token for ${server}: ${how}`);
   }
   const ca =
@@ -179,8 +222,7 @@ async function readAuthority(path: string, around: Surroundings): Promise<string
   try {
     return await around.files.read(path);
   } catch (error) {
-    const why = error instanceof Error ? error.message : String(error);
-    throw usage(`--certificate-authority ${path}: ${why}`);
+    throw usage(`--certificate-authority ${path}: ${whyUnread(error)}`);
   }
 }
 

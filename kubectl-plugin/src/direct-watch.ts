@@ -16,7 +16,7 @@ import type { Kube } from './surroundings.ts';
 export async function* followKubernetes(
   client: Pick<Kube, 'list' | 'watch'>,
   filter: ShardFilter,
-  { signal, onDisconnect }: FollowOptions,
+  { signal, timeoutMs, onDisconnect }: FollowOptions,
   { clock, random }: { clock: Clock; random: () => number },
 ): AsyncGenerator<WatchEvent, void> {
   const failed = new AbortController();
@@ -28,6 +28,7 @@ export async function* followKubernetes(
     clock,
     random,
     log: silentLog,
+    timeoutMs,
     signal: AbortSignal.any([signal, failed.signal]),
     onState: (state) => {
       connected ||= state.connected;

@@ -4,19 +4,23 @@ import type { Transition } from '@meshkit/shards/records';
 import { age } from './age.ts';
 import { NONE } from './columns.ts';
 import { durationText } from './duration.ts';
-import { fieldsText, type Look, tableText } from './print.ts';
+import { counted, fieldsText, type Look, tableText } from './print.ts';
 import type { Column, Style } from './table.ts';
 
 /** So many nodes and transitions are shown; -o wide shows all that the answer has. */
 const SHOWN = 10;
 
-/** Why it is there, why it has not moved, each node's chances, and what happened last. */
-export function explanationText(model: ShardExplanation, look: Look, now: number): string {
+/** Why it is there, why it has not moved, each node's chances, and what happened last. `cluster`: flags for kubectl. */
+export function explanationText(
+  model: ShardExplanation,
+  look: Look,
+  { now, cluster }: { now: number; cluster: string },
+): string {
   const { nodes, nodesTotal, nodesElsewhere, transitions = [], withheld = [] } = model;
   const shown = look.wide ? nodes : nodes.slice(0, SHOWN);
   const more = nodesTotal - shown.length;
   const notes = [
-    ...(more > 0 ? [`… and ${more} more nodes: -o wide, or -o json`] : []),
+    ...(more > 0 ? [`… and ${counted(more, 'more node')}: -o wide, or -o json`] : []),
     ...(nodesElsewhere > 0 ? [`${nodesElsewhere} nodes of the pool do not serve this namespace`] : []),
   ];
   const recent = look.wide ? transitions : transitions.slice(0, SHOWN);
@@ -24,7 +28,9 @@ export function explanationText(model: ShardExplanation, look: Look, now: number
     headText(model, look),
     tableText(shown, nodeColumns(look.wide), look) + notes.map((note) => `${note}\n`).join(''),
     tableText(recent, transitionColumns(now), look),
-    ...withheld.map(({ member, scope, grant }) => `${member} withheld: needs ${scope}; grant it: ${grant}\n`),
+    ...withheld.map(
+      ({ member, scope, grant }) => `${member} withheld: needs ${scope}; grant it: ${grant}${cluster}\n`,
+    ),
   ]
     .filter((part) => part !== '')
     .join('\n');

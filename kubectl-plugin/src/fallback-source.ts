@@ -6,7 +6,7 @@ import type { CallLimits, DiffRange, FollowOptions, ListLimits, ShardSource } fr
 
 /**
  * The first source until it turns out that nobody listens there, then the second. A server that answers, be it with
- * a refusal, is the authority: there is no way around its 401, 403 or 5xx.
+ * a refusal, is the authority: there is no way around its 401, 403 or 5xx. Nor is there one to a history: the second has none.
  */
 export class FallbackSource implements ShardSource {
   #current: ShardSource;
@@ -45,14 +45,14 @@ export class FallbackSource implements ShardSource {
 
   /** A watch tries again by itself, so here it is ended when its very first connection is refused. */
   async *watch(filter: ShardFilter, options: FollowOptions): AsyncGenerator<WatchEvent, void> {
-    const { signal, onDisconnect } = options;
+    const { signal, onDisconnect, resumeToken } = options;
     const given = new AbortController();
     let begun = false;
     const first = this.#current.watch(filter, {
       ...options,
       signal: AbortSignal.any([signal, given.signal]),
       onDisconnect: (error, retryInMs) => {
-        if (!begun && isRefused(error) && this.#second) given.abort(error);
+        if (!begun && resumeToken === undefined && isRefused(error) && this.#second) given.abort(error);
         else onDisconnect?.(error, retryInMs);
       },
     });
@@ -74,11 +74,11 @@ export class FallbackSource implements ShardSource {
   }
 
   diff(filter: ShardFilter, range: DiffRange, limits: ListLimits) {
-    return this.#pages((source) => source.diff(filter, range, limits));
+    return this.#current.diff(filter, range, limits);
   }
 
   history(key: { namespace: string; name: string; since?: string }, limits: ListLimits) {
-    return this.#pages((source) => source.history(key, limits));
+    return this.#current.history(key, limits);
   }
 
   status(namespace: string | undefined, limits: CallLimits) {

@@ -4,6 +4,7 @@ import type { ShardFilter } from '@meshkit/shards/repository';
 import { type Command, InvalidArgumentError, Option } from 'commander';
 import { type ConnectionFlags, MODES } from './connection.ts';
 import { FORMATS, type Format } from './format.ts';
+import type { Verb } from './verb.ts';
 
 /** The flags of every verb, as they were given. */
 export interface Flags extends ConnectionFlags {
@@ -57,7 +58,10 @@ function selectionOptions(): Option[] {
     ),
     new Option('--search <text>', 'only shards whose id contains this text'),
     new Option('-w, --watch', 'then go on and print what changes'),
-    new Option('--page-size <n>', 'records per request, at most 1000').argParser(count).default(1_000),
+    new Option('--page-size <n>', 'records per request, at most 1000')
+      .argParser(count)
+      .default(1_000)
+      .conflicts('watch'),
     new Option('--limit <n>', 'stop after this many').argParser(count),
   ];
 }
@@ -95,37 +99,57 @@ function connectionOptions(): Option[] {
     new Option('--user <name>', 'as for kubectl'),
     new Option('--as <user>', 'act as this user (direct mode only)'),
     new Option('--as-group <group>', 'act as this group too, with --as; repeat it').argParser(several),
-    new Option('--request-timeout <duration>', 'for each request').argParser(duration).default(10_000, '10s'),
-    new Option('-v, --verbose', 'say on stderr what is being done'),
+    new Option('--request-timeout <duration>', 'for each request; of a watch, until its answer begins')
+      .argParser(duration)
+      .default(10_000, '10s'),
+    new Option('-v, --verbose', 'say on stderr who is asked, and each time that a watch is cut off'),
   ];
 }
 
-/** Gives a verb its flags; `heeds` are the groups that mean something to it. */
+/** They say how the manifests of -f are read and checked. */
+const OF_FILES = ['recursive', 'fieldManager', 'validate'];
+
+/** Gives a verb its flags: those of its own are there already. */
 export function withFlags(
   command: Command,
-  heeds: readonly FlagGroup[],
-  formats: readonly Format[] = FORMATS,
+  { heeds, heedsWithFiles = heeds, formats = FORMATS }: Pick<Verb, 'heeds' | 'heedsWithFiles' | 'formats'>,
 ): Command {
-  const shown = new Set(heeds.flatMap((group): readonly string[] => FLAG_GROUPS[group]));
+  const shown = flagsOf(heeds);
+  const shownWithFiles = flagsOf(heedsWithFiles);
   const groups: [string, Option[]][] = [
     ['Which shards:', selectionOptions()],
     ['Output:', outputOptions(formats)],
     ['Connection:', connectionOptions()],
   ];
-  const refused: Option[] = [];
   for (const [heading, options] of groups) {
     for (const option of options) {
       option.helpGroup(heading);
-      if (heading === 'Which shards:' && !shown.has(option.flags)) refused.push(option.hideHelp());
+      if (heading === 'Which shards:' && !shown.has(option.flags)) option.hideHelp();
       command.addOption(option);
     }
   }
   return command.hook('preAction', () => {
-    for (const option of refused) {
-      if (command.getOptionValueSource(option.attributeName()) !== 'cli') continue;
-      throw new ShardError('invalidArgument', `${option.long} means nothing to ${command.name()}`);
+    const verb = command.name();
+    const named = command.options.filter(
+      (option) => command.getOptionValueSource(option.attributeName()) === 'cli',
+    );
+    const withFiles = named.some((option) => option.attributeName() === 'filename');
+    for (const option of named) {
+      const isSelection = option.helpGroupHeading === 'Which shards:';
+      const isOfFiles = OF_FILES.includes(option.attributeName());
+      if (isSelection && !shown.has(option.flags)) refuse(option, verb);
+      if (isSelection && withFiles && !shownWithFiles.has(option.flags)) refuse(option, `${verb} -f`);
+      if (isOfFiles && !withFiles) refuse(option, `${verb} without -f`);
     }
   });
+}
+
+function flagsOf(groups: readonly FlagGroup[]): ReadonlySet<string> {
+  return new Set(groups.flatMap((group): readonly string[] => FLAG_GROUPS[group]));
+}
+
+function refuse({ long }: Option, verb: string): never {
+  throw new ShardError('invalidArgument', `${long} means nothing to ${verb}`);
 }
 
 /** `--json` and `--table` are short forms; two different wishes are a mistake. */

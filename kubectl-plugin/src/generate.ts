@@ -79,10 +79,10 @@ const meanings: Record<number, string> = {
   0: 'done; for `status`: nothing is wrong',
   1: '`status`: something is wrong · `diff --exit-code`: there are differences · `simulate`: a limit is exceeded · `auth can-i`: no',
   2: 'usage or validation: a flag, a value, a manifest, the kubeconfig',
-  3: 'not authenticated, or a scope is missing; stderr has the commands that check and grant it',
+  3: 'not authenticated, or a right is missing; where a role of ours grants it (a scope, or in direct mode a verb of Kubernetes), stderr has the commands that check and grant it',
   4: 'not found',
   5: 'conflict, stale',
-  6: 'unreachable, timed out, or the server cannot answer right now',
+  6: 'unreachable, timed out, or the server cannot answer right now; or standard output cannot be written',
   7: 'token or cursor expired',
   130: 'Ctrl-C',
 };

@@ -5,7 +5,17 @@ import type { Scope } from '@meshkit/shards/scope';
 import { scopeMissing } from '@meshkit/shards/scope';
 import { served } from '@meshkit/shards/shard-view';
 import { describe, expect, it } from 'vitest';
-import { API, play, type Scene, SETS, SHARDS, STATUS, transcript } from '../test/scene.ts';
+import {
+  API,
+  AT_REST,
+  FORBIDDEN,
+  play,
+  type Scene,
+  SETS,
+  SHARDS,
+  STATUS,
+  transcript,
+} from '../test/scene.ts';
 
 /** Every verb, in every form, as a user sees it: one file a verb, with all its outputs and all its failures. */
 
@@ -60,8 +70,8 @@ interface Subject {
   line: string;
   scope?: Scope;
   scene?: Scene;
-  /** Further lines, each as a pipe gets it. */
-  more?: readonly string[];
+  /** Further lines, each as a pipe gets it; perhaps of another scene. */
+  more?: readonly (string | readonly [line: string, scene: Scene])[];
   nameless?: boolean;
   /** Of one shard: one that is not there. */
   missing?: string;
@@ -70,6 +80,16 @@ interface Subject {
 const MANIFESTS: Scene = {
   files: { 'deploy/orders.yaml': MANIFEST, 'deploy/notes.txt': 'nothing' },
   raw: (_method, _path, body) => body,
+};
+
+/** Its first shard is handed over to node-2 by a node that lives. */
+const HANDING_OVER: Scene = {
+  ...AT_REST,
+  shards: AT_REST.shards.map((shard, at) => {
+    if (at > 0) return shard;
+    const move = { to: 'node-2', startedAt: '2026-11-23T11:59:50Z', deadline: '2026-11-23T12:00:20Z' };
+    return { ...shard, status: { ...shard.status!, phase: 'Draining', move } };
+  }),
 };
 
 const SUBJECTS: readonly Subject[] = [
@@ -83,9 +103,23 @@ const SUBJECTS: readonly Subject[] = [
       'list -A --no-headers -o wide',
       'list --show-token --limit 1',
       'list --show-token --limit 1 --json',
+      'list -v --limit 1',
+      'list -v --limit 1 --mode direct',
+      'list -w --show-token',
+      'list -w --page-size 2',
     ],
   },
-  { verb: 'get', line: 'get orders.0001', scope: 'read', missing: 'get orders.9999' },
+  {
+    verb: 'get',
+    line: 'get orders.0001',
+    scope: 'read',
+    missing: 'get orders.9999',
+    more: [
+      'get shardassignment.meshkit.omnirelay.io/orders.0001',
+      'get shard/orders.0001 -o name',
+      'get meshnode/node-17',
+    ],
+  },
   {
     verb: 'watch',
     line: 'watch',
@@ -100,6 +134,8 @@ const SUBJECTS: readonly Subject[] = [
       'list -w',
       'list -w -o wide --no-headers',
       'list -w -o json --set orders --owner node-17',
+      'list -w --limit 2',
+      'list -w --limit 6 -o name',
       'get orders.0001 -w',
     ],
   },
@@ -107,7 +143,14 @@ const SUBJECTS: readonly Subject[] = [
     verb: 'status',
     line: 'status',
     scope: 'read',
-    more: ['status -A', 'status --owner node-9', 'status --mode direct'],
+    more: [
+      'status -A',
+      'status --owner node-9',
+      'status --mode direct',
+      'status --context prod --as jane --mode direct --token secret',
+      'status --context prod --server https://mesh.example --token secret -o name',
+      'status --context prod --server https://mesh.example --token secret --json',
+    ],
   },
   {
     verb: 'diff',
@@ -125,6 +168,11 @@ const SUBJECTS: readonly Subject[] = [
       'diff -f deploy -o wide --exit-code',
       'diff -f deploy --json',
       'diff -f deploy -o name',
+      'diff -f deploy -A',
+      'diff -f deploy --status bogus',
+      'diff -f deploy --limit 1',
+      'diff --from 10m -R',
+      'diff --from 10m --limit 1',
       'diff',
       'diff --from 10m -f deploy',
       'diff --from 10m --mode direct',
@@ -161,6 +209,16 @@ const SUBJECTS: readonly Subject[] = [
       'simulate --labels a=b',
       'simulate -A --set orders',
       'simulate -f nowhere.yaml',
+      'simulate --validate none',
+      'simulate --strategy Static',
+      ['simulate --drain node-1 -o wide', AT_REST],
+      ['simulate --drain node-1 --max-moves 4 --max-churn 9% --max-unplaceable 0', AT_REST],
+      ['simulate --cordon node-1 -o wide', AT_REST],
+      ['simulate --add node-13:12 --labels app=orders', AT_REST],
+      ['simulate --remove node-1 --add node-1:4', AT_REST],
+      ['simulate', { ...AT_REST, nodes: [] }],
+      // From 48 shards to 8: no move at all, and 40 lose their owner.
+      ['simulate -f deploy --max-moves 0 --max-churn 0% --max-unplaceable 0', AT_REST],
     ],
   },
   {
@@ -168,7 +226,14 @@ const SUBJECTS: readonly Subject[] = [
     line: 'explain orders.0001',
     scope: 'read',
     missing: 'explain orders.9999',
-    more: ['explain orders.0002', 'explain orders.0003', 'explain orders.0004'],
+    more: [
+      'explain orders.0002',
+      'explain orders.0003',
+      'explain orders.0004',
+      ['explain orders.0002', { lacks: ['observe'] }],
+      ['explain orders.0000', HANDING_OVER],
+      ['explain orders.0001', AT_REST],
+    ],
   },
   { verb: 'nodes', line: 'nodes', scope: 'read', more: ['nodes -A --limit 1'] },
   {
@@ -188,7 +253,12 @@ const SUBJECTS: readonly Subject[] = [
     nameless: true,
     more: ['auth whoami -n billing --mode api', 'auth whoami --mode api --json'],
   },
-  { verb: 'version', line: 'version', nameless: true, more: ['version --client', 'version --mode direct'] },
+  {
+    verb: 'version',
+    line: 'version',
+    nameless: true,
+    more: ['version --client', 'version --mode direct', 'version --mode api', 'version -v'],
+  },
 ];
 
 const refused = new ShardError('unavailable', 'cannot reach https://api.example:8443: connect ECONNREFUSED', {
@@ -201,11 +271,6 @@ const kubeDown = new ShardError(
     reason: 'ECONNREFUSED',
   },
 );
-const forbidden = new ShardError(
-  'scopeMissing',
-  'cannot list shardassignments in namespace payments at https://k8s: forbidden (403 Forbidden). Ask an administrator.',
-);
-
 const ASK_FOR_HISTORY = ['list', 'watch', 'diff', 'history'];
 const TOO_LATE: [flags: string, scene: Scene][] = [
   ['', { api: new ShardError('tokenExpired', 'the history that is kept begins at position 7') }],
@@ -229,7 +294,7 @@ function failures({ verb, scope = 'read' }: Subject): [flags: string, scene: Sce
     ['', { api: refused, kube: kubeDown }],
     ['--mode api', { env: {} }],
     ['--mode api', { noToken: true }],
-    ['--mode direct', { kube: forbidden }],
+    ['--mode direct', { kube: FORBIDDEN }],
     ['--mode direct', { noKubeconfig: true }],
     ['--nonsense', {}],
     ['-o html', {}],
@@ -237,6 +302,21 @@ function failures({ verb, scope = 'read' }: Subject): [flags: string, scene: Sce
     ['--limit 0', {}],
     ['--as jane --mode api', {}],
   ];
+}
+
+/** The transcript of all its failures. */
+async function failing(subject: Subject, form: string, look: Scene): Promise<string> {
+  const { verb, line, scene = {}, missing } = subject;
+  const all = failures(subject).map(([flags, failure]) => [`${line} ${flags}`.trim(), failure] as const);
+  const texts: string[] = [];
+  for (const [words, failure] of missing === undefined ? all : [...all, [missing, {}] as const]) {
+    const text = `${words} ${form}`.trim();
+    const played = await play(`shards ${text}`, { env: API, ...scene, ...look, ...failure });
+    texts.push(transcript(text, played));
+    if (played.code > 1 && !ANSWERS_ALL_THE_SAME.includes(verb)) expect(played.stdout).toBe('');
+    expect(played.stderr).not.toContain('mistake in the program');
+  }
+  return texts.join('\n');
 }
 
 /** The others tell whom they asked. */
@@ -274,7 +354,7 @@ it.each(['auth can-i read', 'auth whoami'])('an older server does not know: %s',
 });
 
 describe.each(SUBJECTS)('$verb', (subject) => {
-  const { verb, line, scene = {}, more = [], nameless = false, missing } = subject;
+  const { verb, line, scene = {}, more = [], nameless = false } = subject;
   const formats = ['', '-o wide', '--json', '-o yaml', ...(nameless ? [] : ['-o name'])];
 
   it('prints', async () => {
@@ -292,12 +372,38 @@ describe.each(SUBJECTS)('$verb', (subject) => {
         }
       }
     }
-    for (const text of more) await show(text, {}, 'to a pipe');
+    for (const line of more) {
+      const [text, look] = typeof line === 'string' ? [line, {}] : line;
+      await show(text, look, 'to a pipe');
+    }
     await expect(texts.join('\n')).toMatchFileSnapshot(`__golden__/verbs/${verb}.txt`);
   });
 
-  it('is the same directly from Kubernetes', async () => {
-    if (!SAME_EVERYWHERE.includes(verb)) return;
+  it('fails', async () => {
+    await expect(await failing(subject, '', {})).toMatchFileSnapshot(`__golden__/failures/${verb}.txt`);
+  });
+
+  it('ends with 130 when interrupted', async () => {
+    const played = await play(`shards ${line}`, { env: API, ...scene, aborted: true });
+    expect(played).toMatchObject({ code: 130, stdout: '' });
+  });
+});
+
+/** Programs read these, and an error is no document: stdout stays empty, or is one whole answer. */
+const READ_BY_PROGRAMS = ['list', 'diff', 'simulate', 'auth-can-i', 'version'];
+
+it.each<[verb: string, where: string, form: string, look: Scene]>([
+  ...READ_BY_PROGRAMS.map((verb) => [verb, 'json', '--json', {}] as [string, string, string, Scene]),
+  ['status', 'terminal', '', { width: 80, color: true }],
+])('%s fails: %s', async (verb, where, form, look) => {
+  const subject = SUBJECTS.find((one) => one.verb === verb) as Subject;
+  const texts = await failing(subject, form, look);
+  await expect(texts).toMatchFileSnapshot(`__golden__/failures/${verb}-${where}.txt`);
+});
+
+it.each(SUBJECTS.filter(({ verb }) => SAME_EVERYWHERE.includes(verb)))(
+  '$verb is the same directly from Kubernetes',
+  async ({ line, scene = {} }) => {
     for (const output of ['', '-o wide', '--json', '-o name']) {
       const [api, direct] = await Promise.all([
         play(`shards ${line} ${output}`, { env: API, ...scene }),
@@ -305,24 +411,5 @@ describe.each(SUBJECTS)('$verb', (subject) => {
       ]);
       expect(direct).toMatchObject({ stdout: api.stdout, code: api.code });
     }
-  });
-
-  it('fails', async () => {
-    const texts: string[] = [];
-    for (const [flags, failure] of failures(subject)) {
-      const text = `${line} ${flags}`.trim();
-      const played = await play(`shards ${text}`, { env: API, ...scene, ...failure });
-      texts.push(transcript(text, played));
-      if (played.code > 1 && !ANSWERS_ALL_THE_SAME.includes(verb)) expect(played.stdout).toBe('');
-      expect(played.stderr).not.toContain('mistake in the program');
-    }
-    if (missing !== undefined) texts.push(transcript(missing, await play(`shards ${missing}`, { env: API })));
-    await expect(texts.join('\n')).toMatchFileSnapshot(`__golden__/failures/${verb}.txt`);
-  });
-
-  it('ends with 130 when interrupted', async () => {
-    if (nameless) return;
-    const played = await play(`shards ${line}`, { env: API, ...scene, aborted: true });
-    expect(played).toMatchObject({ code: 130, stdout: '' });
-  });
-});
+  },
+);

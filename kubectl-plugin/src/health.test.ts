@@ -5,6 +5,7 @@ import { served } from '@meshkit/shards/shard-view';
 import { describe, expect, it } from 'vitest';
 import { NOW, SHARDS, STATUS } from '../test/scene.ts';
 import { serverComponents } from './components.ts';
+import { type ConnectionFlags, sameFlags } from './connection.ts';
 import { type Facts, healthOf } from './health.ts';
 
 const WELL = served(SHARDS[1]!);
@@ -25,6 +26,8 @@ function health(facts: Partial<Facts>) {
     components: [],
     now: NOW,
     program: 'kubectl mesh shards',
+    same: { mesh: '', kubectl: '', cluster: '' },
+    leaseNamespace: 'meshkit-system',
     ...facts,
   });
 }
@@ -115,7 +118,7 @@ describe('of the server', () => {
         [
           'bad',
           'the MeshKit API server does not see what happens now',
-          'kubectl mesh shards status --mode direct',
+          'kubectl mesh shards status -n payments --mode direct',
         ],
         ['ok'],
       ],
@@ -128,6 +131,17 @@ describe('of the server', () => {
     expect(components.map(({ state }) => state)).toEqual(expected.map(([state]) => state));
     const found = expected.filter(([state]) => state === 'bad');
     expect(problems.map(({ title, next }) => ['bad', title, next])).toEqual(found);
+  });
+
+  it('is not sought behind a Kubernetes that does not answer either', () => {
+    const error = new ShardError('unavailable', 'no route');
+    const { problems } = health({
+      components: [
+        { name: 'api', state: 'bad', detail: 'no route' },
+        { name: 'operator', state: 'unknown', detail: 'no route', error },
+      ],
+    });
+    expect(problems.map(({ next }) => next)).toEqual(['kubectl cluster-info']);
   });
 
   it('says how far the journal is, and how long the oldest change has been waiting', () => {
@@ -158,5 +172,51 @@ it('counts what it has seen, and says when it saw nothing', () => {
   expect(health({ shards: undefined, nodes: undefined })).toMatchObject({
     shards: undefined,
     nodes: undefined,
+  });
+});
+
+describe('the commands to run next', () => {
+  const bad = (name: 'api' | 'operator' | 'kubernetes' | 'journal') =>
+    ({ name, state: 'bad', detail: '' }) as const;
+  const facts: Partial<Facts> = {
+    components: ['api', 'operator', 'kubernetes', 'journal'].map((name) => bad(name as 'api')),
+    shards: [{ ...WELL, phase: 'Lost' }],
+    nodes: [
+      { ...NODE, ready: false },
+      { ...NODE, ready: false, shards: 0 },
+      { ...NODE, ready: false, shards: 0, scheduling: 'Drain' },
+    ],
+    leaseNamespace: 'infra',
+  };
+  const next = (flags: ConnectionFlags) =>
+    health({ ...facts, same: sameFlags(flags) }).problems.map((problem) => problem.next);
+
+  it('ask the cluster that was asked, as whom it was asked', () => {
+    const kubectl = " --kubeconfig 'a b' --context prod --user me";
+    const flags = { kubeconfig: 'a b', context: 'prod', user: 'me', server: 'https://m', token: 'secret' };
+    const mesh = ` --server https://m --token "$TOKEN"${kubectl}`;
+    expect(next({ mode: 'auto', ...flags })).toEqual([
+      `kubectl mesh shards status -n payments --mode direct${kubectl}`,
+      `kubectl get pods -n infra${kubectl}`,
+      `kubectl cluster-info${kubectl}`,
+      `kubectl get pods -n infra${kubectl}`,
+      `kubectl mesh shards explain orders.0000 -n payments${mesh}`,
+      `kubectl mesh shards list --owner node-17 -n payments${mesh}`,
+      `kubectl describe meshnode node-17 -n payments${kubectl}`,
+      `kubectl delete meshnode node-17 -n payments${kubectl}`,
+    ]);
+  });
+
+  it('say a token to Kubernetes only where it had it', () => {
+    const commands = next({ mode: 'direct', as: 'jane', asGroup: ['a', 'b'], token: 'secret' });
+    const flags = ' --as jane --as-group a --as-group b --token "$TOKEN"';
+    expect(commands.at(-1)).toBe(`kubectl delete meshnode node-17 -n payments${flags}`);
+    expect(commands.at(4)).toBe(`kubectl mesh shards explain orders.0000 -n payments --mode direct${flags}`);
+    expect(commands.join()).not.toContain('secret');
+  });
+
+  it('look where was looked, in all namespaces too', () => {
+    const { problems } = health({ namespace: undefined, components: [bad('api')] });
+    expect(problems[0]?.next).toBe('kubectl mesh shards status -A --mode direct');
   });
 });

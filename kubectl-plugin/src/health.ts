@@ -1,7 +1,10 @@
 import type { ServerStatus } from '@meshkit/client/backend';
+import { ERRORS } from '@meshkit/shards/errors';
+import { quoted } from '@meshkit/shards/scope';
 import type { NodeView, ShardView } from '@meshkit/shards/shard-view';
 import { age } from './age.ts';
 import type { Component } from './components.ts';
+import type { SameFlags } from './connection.ts';
 
 /** What `status` looked at, all of one moment as far as that is possible. */
 export interface Facts {
@@ -17,6 +20,10 @@ export interface Facts {
   now: number;
   /** `kubectl mesh shards`, for the commands to run next. */
   program: string;
+  /** Flags for them, so that they ask the cluster that was looked at. */
+  same: SameFlags;
+  /** Where the operator's leader Lease lives, and so its pods. */
+  leaseNamespace: string;
 }
 
 type ProblemKind =
@@ -93,18 +100,25 @@ function countsOf(shards: readonly ShardView[]): Health['shards'] {
   };
 }
 
-function componentProblems({ components, program }: Facts): Problem[] {
+function componentProblems({ components, program, namespace, same, leaseNamespace }: Facts): Problem[] {
   const titles = {
     api: 'the MeshKit API server does not serve',
     operator: 'no operator works',
     kubernetes: 'Kubernetes does not answer',
     journal: 'the journal lags behind',
   };
+  // The operator's Lease is read from Kubernetes: without an answer, direct mode has none either.
+  const isKubernetesSilent = components.some(
+    ({ name, error }) => name === 'operator' && error && ERRORS[error.code].exit === ERRORS.unavailable.exit,
+  );
+  const where = namespace === undefined ? '-A' : `-n ${namespace}`;
+  const clusterInfo = `kubectl cluster-info${same.kubectl}`;
+  const pods = `kubectl get pods -n ${quoted(leaseNamespace)}${same.kubectl}`;
   const next = {
-    api: `${program} status --mode direct`,
-    operator: 'kubectl get pods -n meshkit-system',
-    kubernetes: 'kubectl cluster-info',
-    journal: 'kubectl get pods -n meshkit-system',
+    api: isKubernetesSilent ? clusterInfo : `${program} status ${where} --mode direct${same.kubectl}`,
+    operator: pods,
+    kubernetes: clusterInfo,
+    journal: pods,
   };
   return components
     .filter(({ state }) => state === 'bad')
@@ -138,7 +152,7 @@ function shardProblems(shards: readonly ShardView[], facts: Facts): Problem[] {
     .map(({ shards: affected, ...group }) => ({
       ...group,
       subjects: affected.map(({ namespace, name }) => ({ namespace, name })),
-      next: nextFor(group.kind, affected[0] as ShardView, facts.program),
+      next: nextFor(group.kind, affected[0] as ShardView, facts),
     }));
 }
 
@@ -170,12 +184,12 @@ function problemOf(shard: ShardView, now: number): Omit<Problem, 'subjects' | 'n
   return undefined;
 }
 
-function nextFor(kind: ProblemKind, { namespace, name }: ShardView, program: string): string {
+function nextFor(kind: ProblemKind, { namespace, name }: ShardView, { program, same }: Facts): string {
   const verb = kind === 'overdue' ? 'history' : kind === 'notTakenUp' ? 'get' : 'explain';
-  return `${program} ${verb} ${name} -n ${namespace}`;
+  return `${program} ${verb} ${name} -n ${namespace}${same.mesh}`;
 }
 
-function nodeProblems(nodes: readonly NodeView[], { program }: Facts): Problem[] {
+function nodeProblems(nodes: readonly NodeView[], { program, same }: Facts): Problem[] {
   return nodes
     .filter(({ ready }) => !ready)
     .map((node) => {
@@ -191,10 +205,10 @@ function nodeProblems(nodes: readonly NodeView[], { program }: Facts): Problem[]
           ? 'drained, and has no shards any more: it may be deleted'
           : `has ${shards} shards; its Lease meshnode-${name} is not renewed`,
         next: isRetired
-          ? `kubectl delete meshnode ${name} -n ${namespace}`
+          ? `kubectl delete meshnode ${name} -n ${namespace}${same.kubectl}`
           : shards > 0
-            ? `${program} list --owner ${name} -n ${namespace}`
-            : `kubectl describe meshnode ${name} -n ${namespace}`,
+            ? `${program} list --owner ${name} -n ${namespace}${same.mesh}`
+            : `kubectl describe meshnode ${name} -n ${namespace}${same.kubectl}`,
       } satisfies Problem;
     });
 }

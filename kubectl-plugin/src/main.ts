@@ -1,15 +1,18 @@
 import { readdir, readFile } from 'node:fs/promises';
 import { basename, join } from 'node:path';
 import { systemClock } from '@meshkit/crds/clock';
+import { ERRORS } from '@meshkit/shards/errors';
 import { run } from './program.ts';
 import type { Output } from './surroundings.ts';
 
 const interrupted = new AbortController();
 process.once('SIGINT', () => interrupted.abort(new Error('interrupted')));
 
-/** `head` closes our pipe when it has seen enough: that is the end of the work, not a failure. */
+/** `head` closes our pipe when it has seen enough: that is the end of the work, not a failure. A full disk is one. */
 process.stdout.on('error', (error: NodeJS.ErrnoException) => {
-  process.exit(error.code === 'EPIPE' ? 0 : 1);
+  if (error.code === 'EPIPE') process.exit(0);
+  process.stderr.write(`error: standard output cannot be written: ${error.message}\n`);
+  process.exit(ERRORS.unavailable.exit);
 });
 
 /** Whoever does not read our complaints still gets the exit code. */

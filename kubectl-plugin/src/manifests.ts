@@ -2,7 +2,7 @@ import { type ManifestFile, type ManifestProblem, readManifests } from '@meshkit
 import { ShardError } from '@meshkit/shards/errors';
 import type { KubeObject } from '@meshkit/shards/records';
 import type { SimulatedManifest } from '@meshkit/shards/simulate';
-import type { Files } from './surroundings.ts';
+import { type Files, whyUnread } from './surroundings.ts';
 
 /** An object of ours in a file, as a pull request would apply it. */
 export interface Manifest {
@@ -105,8 +105,7 @@ async function textsOf(
       }
       for (const file of wanted ?? [path]) texts.push({ file, text: await files.read(file) });
     } catch (error) {
-      const why = error instanceof Error ? error.message : String(error);
-      throw new ShardError('invalidArgument', `-f ${path}: ${why}`, {}, error);
+      throw new ShardError('invalidArgument', `-f ${path}: ${whyUnread(error)}`, {}, error);
     }
   }
   return texts;

@@ -1,5 +1,6 @@
 import { styleText } from 'node:util';
 import type { Format } from './format.ts';
+import { printable } from './printable.ts';
 import type { Output } from './surroundings.ts';
 import { type Column, type Style, Table } from './table.ts';
 
@@ -65,10 +66,18 @@ export async function printAnswer<Model>(
   else if (format === 'name' && names)
     await stdout.write(
       names(model)
-        .map((name) => `${name}\n`)
+        .map((name) => `${printable(name)}\n`)
         .join(''),
     );
-  else await stdout.write(text(model, lookOf(format, flags, stdout)));
+  else await stdout.write(text(plain(model), lookOf(format, flags, stdout)));
+}
+
+/** The same model, every text in it printable: what texts are made of is not asked for it again. */
+function plain<T>(value: T): T {
+  if (typeof value === 'string') return printable(value) as T;
+  if (typeof value !== 'object' || value === null) return value;
+  if (Array.isArray(value)) return value.map(plain) as T;
+  return Object.fromEntries(Object.entries(value).map(([name, member]) => [name, plain(member)])) as T;
 }
 
 /** JSON with two spaces, or YAML; ends with a newline. */

@@ -1,7 +1,7 @@
 import { ShardError } from '@meshkit/shards/errors';
 import { scopeMissing } from '@meshkit/shards/scope';
 import { describe, expect, it } from 'vitest';
-import { API, play, type Scene, transcript } from '../test/scene.ts';
+import { API, FORBIDDEN, play, type Scene, transcript } from '../test/scene.ts';
 import { VERBS } from './verbs.ts';
 
 describe('what list prints', () => {
@@ -95,16 +95,7 @@ describe('what goes wrong', () => {
     ['error-no-server', 'list --mode api', { env: {} }],
     ['error-no-token-api', 'list --mode api', { noToken: true }],
     ['error-no-token-auto', 'list -o name', { noToken: true }],
-    [
-      'error-direct',
-      'list --mode direct',
-      {
-        kube: new ShardError(
-          'scopeMissing',
-          'cannot list shardassignments in namespace payments at https://k8s: forbidden (403 Forbidden). Ask an administrator.',
-        ),
-      },
-    ],
+    ['error-direct', 'list --mode direct --context prod --as jane', { kube: FORBIDDEN }],
   ])('%s', async (name, line, scene) => {
     const result = await play(`shards ${line}`, { env: API, ...scene });
     await expect(transcript(line, result)).toMatchFileSnapshot(`__golden__/${name}.txt`);
@@ -226,4 +217,36 @@ it('a watch says when nothing was heard for long, and when it goes on; a restart
   expect(await watched('shards watch', 60)).toEqual([silence, 'note: connected again']);
   const verbose = await watched('shards watch -v', 60);
   expect(verbose.filter((line) => line.endsWith('trying again in 5.0 s'))).toHaveLength(13);
+});
+
+it('grants what is missing in the cluster that was asked, by somebody else', async () => {
+  const grant = 'kubectl create rolebinding x';
+  const explanation: Scene['answers'] = {
+    explain: async (namespace, name) => {
+      const known = JSON.parse(
+        (await play(`shards explain ${name} -n ${namespace} --json`, { env: API })).stdout,
+      );
+      const withheld = [{ member: 'transitions', scope: 'mesh.observe', check: 'x', grant }];
+      return { ...known, withheld };
+    },
+  };
+  const flags = '--context prod --user jane';
+  const explained = await play(`shards explain orders.0001 ${flags}`, { env: API, answers: explanation });
+  expect(explained.stdout).toContain(`grant it: ${grant} --context prod\n`);
+  const asked = await play(`shards auth can-i observe ${flags}`, { env: API, lacks: ['observe'] });
+  expect(asked.stderr).toMatch(/ -n payments --context prod\n$/);
+});
+
+it('a watch has the time that it is told to begin in', async () => {
+  const told: unknown[] = [];
+  const answers: Scene['answers'] = {
+    async *watch(_filter, { timeoutMs } = {}) {
+      told.push(timeoutMs);
+      yield { type: 'SYNCED', position: '101', token: 't' };
+    },
+  };
+  for (const verb of ['watch', 'list -w', 'get orders.0001 -w']) {
+    await play(`shards ${verb} --request-timeout 1m`, { env: API, answers });
+  }
+  expect(told).toEqual([60_000, 60_000, 60_000]);
 });

@@ -34,6 +34,8 @@ export interface SourcePage {
 
 export interface FollowOptions {
   signal: AbortSignal;
+  /** Milliseconds for the beginning of an answer. */
+  timeoutMs: number;
   /** Go on after this; absent: what exists comes first. */
   resumeToken?: string;
   /** The connection was lost, or could not be made, and will be tried again. */

@@ -6,12 +6,12 @@ import { count } from './flags.ts';
 
 /** The flags of `simulate` alone. */
 export interface SimulateFlags {
-  drain?: string[];
+  remove?: string[];
   add?: string[];
   labels?: Record<string, string>;
-  remove?: string[];
-  cordon?: string[];
   weight?: string[];
+  cordon?: string[];
+  drain?: string[];
   strategy?: Strategy;
   policy?: Record<string, string>;
   filename?: string[];
@@ -34,21 +34,26 @@ const several = (value: string, before: string[] = []): string[] => [...before, 
 /** What is thought of, made in this order whatever the order of the flags. */
 export function simulateOptions(): Option[] {
   return [
-    new Option('--drain <node>', 'set it to Drain; repeat it or use commas').argParser(several),
-    new Option('--cordon <node>', 'set it to Cordoned').argParser(several),
-    new Option('--remove <node>', 'let it die, or delete its MeshNode').argParser(several),
+    new Option('--remove <node>', 'let it die, or delete its MeshNode; repeat it or use commas').argParser(
+      several,
+    ),
     new Option('--add <node[:weight[:region[:zone]]]>', 'a new node, ready at once').argParser(several),
     new Option('--labels <key=value>', 'labels of the added nodes, for sets that select by them').argParser(
       pairs,
     ),
     new Option('--weight <node=weight>', 'another weight').argParser(several),
+    new Option('--cordon <node>', 'set it to Cordoned').argParser(several),
+    new Option('--drain <node>', 'set it to Drain').argParser(several),
     new Option('--strategy <strategy>', 'of the sets').choices(STRATEGIES),
     new Option(
       '--policy <setting=value>',
       'of the sets: locality, loadBound, freeze, maxConcurrentMoves, handoff or drainTimeout; repeat it or use commas',
     ).argParser(pairs),
     ...manifestOptions('also apply these manifests'),
-    new Option('--max-moves <n>', 'exit with 1 when more shards than this leave their node').argParser(limit),
+    new Option(
+      '--max-moves <n>',
+      'exit with 1 when more shards than this leave their node, for another one or because they are retired or disabled',
+    ).argParser(limit),
     new Option(
       '--max-churn <percent>',
       'exit with 1 when a larger share than this does, such as 5%',
@@ -98,17 +103,17 @@ function share(text: string): number {
   throw new InvalidArgumentError('a share such as 5% or 0.05');
 }
 
-/** The changes that the flags ask for. Throws `invalidArgument` for one that cannot be read. */
+/** The changes that the flags ask for, in the order of the help. Throws `invalidArgument` for one that cannot be read. */
 export function changesOf(flags: SimulateFlags): SimulatedChange[] {
-  const { add = [], remove = [], cordon = [], drain = [], weight = [], labels, strategy, policy } = flags;
+  const { remove = [], add = [], labels, weight = [], cordon = [], drain = [], strategy, policy } = flags;
   if (labels && add.length === 0) throw usage('--labels are those of nodes that --add adds');
   const named = (type: 'drain' | 'cordon' | 'remove') => (text: string) => ({ type, ...nodeOf(text) });
   return [
+    ...remove.map(named('remove')),
     ...add.map((text) => addition(text, labels)),
     ...weight.map(reweighing),
     ...cordon.map(named('cordon')),
     ...drain.map(named('drain')),
-    ...remove.map(named('remove')),
     ...(strategy ? [{ type: 'strategy' as const, strategy }] : []),
     ...(policy ? [{ type: 'policy' as const, ...policyOf(policy) }] : []),
   ];

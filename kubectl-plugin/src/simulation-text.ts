@@ -1,5 +1,6 @@
 import type {
   SimulatedBalance,
+  SimulatedChurn,
   SimulatedMove,
   SimulatedNode,
   SimulatedPhase,
@@ -25,7 +26,7 @@ export function simulationText(model: Simulation, look: Look): string {
   const parts = busy.map((set) => setText(set, look));
   const quiet = sets.length - busy.length;
   if (quiet > 0) parts.push(`${counted(quiet, 'set')} with nothing to move.\n`);
-  if (sets.length > 1) parts.push(`In all: ${sumText(totals, totals.unplaceable)}\n`);
+  if (sets.length > 1) parts.push(`In all: ${sumText(totals)}\n`);
   const notes = [...warnings, ...(truncated ? ['lists are cut short; the sums are exact'] : [])];
   parts.push(notes.map((note) => `${styled('yellow', 'note', look)}  ${note}\n`).join(''));
   parts.push(`plan ${planHash}, on the state at ${basis.position}; nothing was written\n`);
@@ -42,7 +43,7 @@ function setText(set: SimulatedSet, look: Look): string {
   const { namespace, name, change, totals, retired, phases, estimatedDurationMs, estimateBasis } = set;
   const title = styled('bold', `${namespace}/${name}`, look);
   const state = change === 'none' ? '' : ` (${change === 'added' ? 'new' : change})`;
-  const lines = [`${title}${state}: ${sumText(set.churn, totals.unplaceable)}\n`];
+  const lines = [`${title}${state}: ${sumText({ ...set.churn, ...totals })}\n`];
   if (phases.length > 0) {
     const lasts =
       estimatedDurationMs === undefined
@@ -61,7 +62,7 @@ function setText(set: SimulatedSet, look: Look): string {
   const more = totals.moves - moves.length;
   const tables = [
     tableText(moves, moveColumns, look) + (more > 0 ? `… and ${more} more: -o wide, or -o json\n` : ''),
-    unplaceableText(set.unplaceable, look),
+    unplaceableText(set, look),
     tableText(balanceRows(set.balance), balanceColumns, look),
     look.wide ? tableText(zoneRows(set.balance), zoneColumns, look) : '',
     look.wide ? tableText(phases, phaseColumns, look) : '',
@@ -69,8 +70,8 @@ function setText(set: SimulatedSet, look: Look): string {
   return [lines.join(''), ...tables.filter((table) => table !== '')].join('\n');
 }
 
-function sumText(churn: SimulatedSet['churn'], unplaceable: number): string {
-  const { moves, placements, lowerBound, fraction, shards, pending } = churn;
+function sumText(sums: SimulatedChurn & Pick<SimulatedSet['totals'], 'unplaceable' | 'retired'>): string {
+  const { moves, placements, lowerBound, fraction, shards, pending, unplaceable, retired } = sums;
   const leaving = moves - placements;
   const least =
     lowerBound === undefined
@@ -82,6 +83,7 @@ function sumText(churn: SimulatedSet['churn'], unplaceable: number): string {
     `${counted(moves, 'move')} of ${counted(shards, 'shard')} (churn ${percent(fraction)})${least}`,
     ...(placements > 0 ? [`${leaving} from a node, ${placements} of shards that nobody owns`] : []),
     ...(pending > 0 ? [`${pending} would be made anyway`] : []),
+    ...(retired > 0 ? [`${retired} retired`] : []),
     ...(unplaceable > 0 ? [`${unplaceable} without a place`] : []),
   ];
   return parts.join('; ');
@@ -94,21 +96,23 @@ const moveColumns: Column<SimulatedMove>[] = [
   { header: 'REASON', cell: ({ reason }) => reason },
 ];
 
-/** Shards that the same thing stands in the way of are one paragraph. */
-function unplaceableText(unplaceable: readonly SimulatedUnplaceable[], look: Look): string {
+/** Shards that the same thing stands in the way of are one paragraph; of a list that is cut short, it has not all. */
+function unplaceableText({ unplaceable, totals }: SimulatedSet, look: Look): string {
+  const missing = totals.unplaceable - unplaceable.length;
+  const least = missing > 0 ? 'at least ' : '';
   const groups = Map.groupBy(unplaceable, ({ constraint, knob }) => `${constraint}\0${knob}`);
-  return [...groups.values()]
-    .map((shards) => {
-      const { constraint, knob } = shards[0] as SimulatedUnplaceable;
-      const names = shards.map(({ shard, owner }) =>
-        owner === undefined ? shard : `${shard} (kept by ${owner})`,
-      );
-      const shown = look.wide ? names : names.slice(0, SHOWN);
-      const rest = names.length > shown.length ? ` and ${names.length - shown.length} more` : '';
-      const head = styled('red', `${counted(names.length, 'shard')} without a place`, look);
-      return `${head}: ${shown.join(', ')}${rest}\n  ${constraint}\n  what would help: ${knob}\n`;
-    })
-    .join('');
+  const paragraphs = [...groups.values()].map((shards) => {
+    const { constraint, knob } = shards[0] as SimulatedUnplaceable;
+    const names = shards.map(({ shard, owner }) =>
+      owner === undefined ? shard : `${shard} (kept by ${owner})`,
+    );
+    const shown = look.wide ? names : names.slice(0, SHOWN);
+    const rest = names.length > shown.length ? ` and ${names.length - shown.length} more` : '';
+    const head = styled('red', `${least}${counted(names.length, 'shard')} without a place`, look);
+    return `${head}: ${shown.join(', ')}${rest}\n  ${constraint}\n  what would help: ${knob}\n`;
+  });
+  if (missing > 0) paragraphs.push(`… and ${missing} more without a place: -o wide, or -o json\n`);
+  return paragraphs.join('');
 }
 
 interface BalanceRow {

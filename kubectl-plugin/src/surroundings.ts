@@ -58,3 +58,15 @@ export interface Files {
   /** All of standard input. */
   stdin(): Promise<string>;
 }
+
+const UNREAD: Record<string, string> = {
+  ENOENT: 'there is no such file or folder',
+  EACCES: 'you may not read it',
+  EISDIR: 'it is a folder',
+};
+
+/** Why a file could not be read, without the words of the system call. */
+export function whyUnread(error: unknown): string {
+  const { code = '', message = String(error) } = error as NodeJS.ErrnoException;
+  return UNREAD[code] ?? message;
+}

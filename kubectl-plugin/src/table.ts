@@ -1,4 +1,5 @@
 import { styleText } from 'node:util';
+import { printable } from './printable.ts';
 
 export type Style = Parameters<typeof styleText>[0];
 
@@ -37,7 +38,7 @@ export class Table<Row> {
   page(rows: readonly Row[]): string {
     const first = this.#widths === undefined;
     if (first) this.#fit(rows);
-    const cells = rows.map((row) => this.#columns.map((column) => column.cell(row)));
+    const cells = rows.map((row) => this.#columns.map((column) => printable(column.cell(row))));
     if (first && this.#options.headers) cells.unshift(this.#columns.map(({ header }) => header));
     const widths = widthsOf(cells, this.#widths ?? this.#columns.map(({ least = 0 }) => least));
     this.#widths = widths;
@@ -51,7 +52,10 @@ export class Table<Row> {
     if (width === undefined) return;
     const measured = this.#columns.map((column) => ({
       column,
-      width: Math.max(headers ? column.header.length : 0, ...rows.map((row) => column.cell(row).length)),
+      width: Math.max(
+        headers ? column.header.length : 0,
+        ...rows.map((row) => printable(column.cell(row)).length),
+      ),
     }));
     const total = () =>
       measured.reduce((sum, { width: own }) => sum + own, 0) + GAP.length * (measured.length - 1);

@@ -26,6 +26,8 @@ export interface Verb<Own = object> {
   /** `<name>` and what it is. */
   arguments?: readonly (readonly [name: string, description: string, choices?: readonly string[]])[];
   heeds: readonly FlagGroup[];
+  /** Those of them that mean something with -f as well; absent: all. */
+  heedsWithFiles?: readonly FlagGroup[];
   /** Absent: all. */
   formats?: readonly Format[];
   /** Its own flags. */

@@ -15,7 +15,10 @@ export const VERBS: readonly Verb<never>[] = [
     summary: 'list shards with their owners',
     heeds: [...WHERE, 'filters', 'pages', 'limit', 'watch'],
     options: () => [
-      new Option('--show-token', 'also say the resume token: for `watch --resume-token` and `diff --from`'),
+      new Option(
+        '--show-token',
+        'also say the resume token: for `watch --resume-token` and `diff --from` (`-w -o json` has one in each event)',
+      ).conflicts('watch'),
     ],
     examples: [
       ['list --status draining', 'what is moving'],
@@ -66,7 +69,9 @@ export const VERBS: readonly Verb<never>[] = [
   {
     words: 'diff',
     summary: 'say what has changed since a time or token, or what manifests would change',
+    more: 'With -f every object of the manifests is compared: flags that choose shards are for --from.',
     heeds: [...WHERE, 'filters', 'pages', 'limit'],
+    heedsWithFiles: WHERE,
     options: () => [
       new Option(
         '--from <moment>',
@@ -93,6 +98,7 @@ export const VERBS: readonly Verb<never>[] = [
     examples: [
       ['simulate --drain node-7', 'before maintenance'],
       ['simulate --add node-8:2:eu-central:eu-central-1a --labels app=orders-worker', 'before growing'],
+      ['simulate --remove node-7 --add node-7:4', 'another machine for a node'],
       ['simulate -f deploy/ --max-churn 5% --max-unplaceable 0', 'a check of a pull request'],
     ],
     load: async () => (await import('./verbs/simulate.ts')).simulate,

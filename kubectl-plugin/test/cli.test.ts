@@ -72,7 +72,7 @@ describe('kubectl mesh as a process', () => {
 
   it.each([
     ['api', 'grant it:     kubectl create rolebinding'],
-    ['direct', 'cannot list resource'],
+    ['direct', 'grant it:     kubectl create rolebinding'],
   ])('exits with 3 and the remedy when a right is missing: %s', async (mode, hint) => {
     const { code, stdout, stderr } = await stage.run(`kubectl-mesh shards list --mode ${mode}`, {
       KUBECONFIG: stranger,
@@ -146,7 +146,14 @@ describe('kubectl mesh as a process', () => {
     expect(stdout).toBe(`exit ${code}\n`);
   });
 
-  it('ends at Ctrl-C with 130, while it waits for a server', async () => {
+  it('fails with 6 and a word when its output cannot be written', async () => {
+    const { code, stderr } = await stage.run('kubectl-mesh shards list > /dev/full', { KUBECONFIG: reader });
+    expect(code).toBe(6);
+    expect(stderr).toMatch(/^error: standard output cannot be written: ENOSPC: .*\n$/);
+  });
+
+  /** With a server that takes connections and says nothing. */
+  async function withSilence(use: (port: number, connected: Promise<void>) => Promise<void>): Promise<void> {
     const sockets = new Set<Socket>();
     const connected = Promise.withResolvers<void>();
     const silent = createServer((socket) => {
@@ -156,17 +163,35 @@ describe('kubectl mesh as a process', () => {
     }).listen(0, '127.0.0.1');
     await new Promise((resolve) => silent.once('listening', resolve));
     try {
-      const { port } = silent.address() as AddressInfo;
-      const line = `exec kubectl-mesh shards list --token t --server https://127.0.0.1:${port}`;
-      const { child, ended } = stage.start(line);
-      await connected.promise;
-      child.kill('SIGINT');
-      expect(await ended).toEqual({ code: 130, stdout: '', stderr: '' });
+      await use((silent.address() as AddressInfo).port, connected.promise);
     } finally {
       silent.close();
       for (const socket of sockets) socket.destroy();
     }
-  });
+  }
+
+  it('ends at Ctrl-C with 130, while it waits for a server', () =>
+    withSilence(async (port, connected) => {
+      const line = `exec kubectl-mesh shards list --token t --server https://127.0.0.1:${port}`;
+      const { child, ended } = stage.start(line);
+      await connected;
+      child.kill('SIGINT');
+      expect(await ended).toEqual({ code: 130, stdout: '', stderr: '' });
+    }));
+
+  it.each(['list', 'watch', 'list -w'])('waits no longer than it is told: %s', (verb) =>
+    withSilence(async (port) => {
+      const server = `https://127.0.0.1:${port}`;
+      const api = `--token t --server ${server} --mode api`;
+      const direct = stage.file('silent.kubeconfig', silentKubeconfig(server));
+      for (const whom of [api, `--mode direct --kubeconfig ${direct}`]) {
+        const line = `kubectl-mesh shards ${verb} --request-timeout 300ms ${whom}`;
+        const { code, stdout, stderr } = await stage.run(line);
+        expect({ code, stdout }).toEqual({ code: 6, stdout: '' });
+        expect(stderr).toMatch(/^error: .*no answer within 0\.3 s/);
+      }
+    }),
+  );
 
   it('answers to the name omnirelay too', async () => {
     const { code, stdout } = await stage.run('omnirelay mesh shards list --json', { KUBECONFIG: reader });
@@ -177,3 +202,11 @@ describe('kubectl mesh as a process', () => {
     );
   });
 });
+
+function silentKubeconfig(server: string): string {
+  return JSON.stringify({
+    clusters: [{ name: 'silent', cluster: { server } }],
+    contexts: [{ name: 'silent', context: { cluster: 'silent' } }],
+    'current-context': 'silent',
+  });
+}

@@ -1,8 +1,8 @@
 import type { ServerStatus } from '@meshkit/client/backend';
 import type { ShardClientOptions } from '@meshkit/client/shard-client';
 import type { WatchEvent } from '@meshkit/client/shard-tracker';
+import { statusError } from '@meshkit/crds/kube-error';
 import type { Lease } from '@meshkit/crds/resource';
-import { type LogItem, type NetItem, summaryOf } from '@meshkit/shards/diff';
 import { ERRORS, ShardError } from '@meshkit/shards/errors';
 import { explain } from '@meshkit/shards/explain';
 import { shardMatches } from '@meshkit/shards/filter';
@@ -18,10 +18,11 @@ import {
 } from '@meshkit/shards/records';
 import type { DiffPage, ShardFilter } from '@meshkit/shards/repository';
 import { SCOPES, type Scope, scopeAccess, scopeMissing } from '@meshkit/shards/scope';
-import { type ShardView, served, servedNode } from '@meshkit/shards/shard-view';
+import { served, servedNode } from '@meshkit/shards/shard-view';
 import { boundedSimulation, type MeshState, simulate } from '@meshkit/shards/simulate';
 import { run } from '../src/program.ts';
 import type { ApiClient, Kube, Output, Surroundings } from '../src/surroundings.ts';
+import { historyOf } from './scene-history.ts';
 
 export const NOW = Date.parse('2026-11-23T12:00:00Z');
 export const API = { MESHKIT_SERVER: 'https://api.example:8443' };
@@ -119,6 +120,28 @@ export const SETS: ShardSet[] = ['billing', 'payments'].map((namespace) => ({
   spec: { shards: { count: 5 }, churn: { maxConcurrentMoves: 2 }, handoff: { drainTimeout: '30s' } },
 }));
 
+/** Twelve equal nodes that have four shards each, without a hint of locality: a mesh at rest. */
+export const AT_REST = {
+  sets: SETS.slice(1).map((set): ShardSet => ({ ...set, spec: { ...set.spec, shards: { count: 48 } } })),
+  nodes: Array.from(
+    { length: 12 },
+    (_, at): MeshNode => ({
+      apiVersion: API_VERSION,
+      kind: 'MeshNode',
+      metadata: { namespace: 'payments', name: `node-${at + 1}` },
+      spec: {},
+      status: {
+        conditions: [{ type: 'Ready', status: 'True', reason: 'R', message: 'm', lastTransitionTime: '' }],
+      },
+    }),
+  ),
+  shards: Array.from({ length: 48 }, (_, at) =>
+    shard('payments', String(at).padStart(4, '0'), {
+      status: owned(`node-${(at % 12) + 1}`, 'Active', '2026-11-20T12:00:00Z'),
+    }),
+  ),
+};
+
 const LEASE: Lease = {
   apiVersion: 'coordination.k8s.io/v1',
   kind: 'Lease',
@@ -143,6 +166,13 @@ export const STATUS: ServerStatus = {
     newest: '101',
   },
 };
+
+const CANNOT = `shardassignments.${GROUP} is forbidden: User "jane" cannot list resource "shardassignments" in API group "${GROUP}" in the namespace "payments"`;
+/** What kube-apiserver says to who may not list. */
+export const FORBIDDEN = statusError(
+  { what: `list shardassignments.${GROUP} in namespace payments`, server: 'https://k8s' },
+  { status: 403, body: { reason: 'Forbidden', message: CANNOT } },
+);
 
 /** What the program meets; the data set above unless it says otherwise. */
 export interface Scene {
@@ -187,12 +217,15 @@ export interface Played {
   code: number;
   /** Who was connected to, and writes that were sent. */
   calls: string[];
+  /** What the API server's client was asked: name of the method, then its arguments. */
+  asked: unknown[][];
 }
 
 /** Runs the program against the data set; both the API and Kubernetes hold it. */
 export async function play(line: string | readonly string[], scene: Scene = {}): Promise<Played> {
   const texts = { stdout: '', stderr: '' };
   const calls: string[] = [];
+  const asked: unknown[][] = [];
   const output = (name: 'stdout' | 'stderr'): Output => ({
     write: async (text) => {
       texts[name] += text;
@@ -211,17 +244,17 @@ export async function play(line: string | readonly string[], scene: Scene = {}):
     random: () => 0,
     signal: stop.signal,
     files: filesOf(scene),
-    connectApi: async (options) => apiOf(scene, options, calls, stop.signal),
+    connectApi: async (options) => noted(apiOf(scene, options, calls, stop.signal), asked),
     connectKube: async ({ token, as }) => {
       if (scene.noKubeconfig) throw new ShardError('invalidArgument', 'no kubeconfig');
       calls.push(`kube token=${token} as=${as}`);
-      return kubeOf(scene, calls);
+      return kubeOf(scene, calls, stop.signal);
     },
     loadContext: async () => (scene.noKubeconfig ? undefined : contextOf(scene)),
   };
   const words = typeof line === 'string' ? line.split(' ').filter(Boolean) : line;
   const code = await run(scene.calledAs ?? 'kubectl-mesh', words, around);
-  return { ...texts, code, calls };
+  return { ...texts, code, calls, asked };
 }
 
 /** Everything that a user gets from one command, as one text. */
@@ -242,7 +275,7 @@ function filesOf({ files = {}, stdin = '' }: Scene): Surroundings['files'] {
   return {
     read: async (path) => {
       const text = all[path];
-      if (text === undefined) throw new Error('no such file');
+      if (text === undefined) throw Object.assign(new Error('ENOENT: open'), { code: 'ENOENT' });
       return text;
     },
     below: async (path) => {
@@ -251,6 +284,18 @@ function filesOf({ files = {}, stdin = '' }: Scene): Surroundings['files'] {
     },
     stdin: async () => stdin,
   };
+}
+
+function noted(client: ApiClient, asked: unknown[][]): ApiClient {
+  const methods = Object.entries(client) as [string, (...given: unknown[]) => unknown][];
+  const noting = methods.map(([name, method]) => [
+    name,
+    (...given: unknown[]) => {
+      asked.push([name, ...given]);
+      return method(...given);
+    },
+  ]);
+  return Object.fromEntries(noting) as ApiClient;
 }
 
 function apiOf(scene: Scene, options: ShardClientOptions, calls: string[], signal: AbortSignal): ApiClient {
@@ -316,23 +361,38 @@ function apiOf(scene: Scene, options: ShardClientOptions, calls: string[], signa
     },
     async explain(namespace, name) {
       answer('read', namespace);
-      return explain(stateOf(scene, namespace), { namespace, name }, 1_000);
+      const explanation = explain(stateOf(scene, namespace), { namespace, name }, 1_000);
+      if (!lacks.includes('observe')) return explanation;
+      const {
+        scope,
+        check = '',
+        grant = '',
+      } = scopeAccess('observe', scopeMissing('jane', 'observe', { namespace }));
+      return {
+        ...explanation,
+        transitions: undefined,
+        withheld: [{ member: 'transitions', scope, check, grant }],
+      };
     },
-    async diff(filter = {}, { mode = 'net' } = {}) {
+    async diff(filter = {}, { mode = 'net', pageSize = 1_000, cursor = '0' } = {}) {
       answer('observe', filter.namespace);
-      return diffOf(filter, mode);
+      const whole = HISTORY.diff(filter, mode);
+      const end = Number(cursor) + pageSize;
+      const next = end < whole.items.length ? String(end) : undefined;
+      return { ...whole, items: whole.items.slice(Number(cursor), end), next } as DiffPage;
     },
     async history(namespace, name, { cursor } = {}) {
       answer('observe', namespace);
       if (name !== 'orders.0001')
         throw new ShardError('notFound', `nothing is known of a shard ${name} in namespace ${namespace}`);
-      const items = LOG.filter((item) => item.name === name).reverse();
+      const items = HISTORY.log.filter((item) => item.name === name).reverse();
       const floor = { position: '7', at: '2026-11-16T12:00:00Z' };
       // Two pages, so that somebody has to ask for the second.
       if (cursor === undefined) return { namespace, name, floor, items: items.slice(0, 1), next: 'more' };
       return { namespace, name, floor, items: items.slice(1) };
     },
     async about() {
+      signal.throwIfAborted();
       if (scene.api) throw scene.api;
       return { api: 'v1', version: '0.1.0' };
     },
@@ -353,63 +413,7 @@ function apiOf(scene: Scene, options: ShardClientOptions, calls: string[], signa
   };
 }
 
-const DRAINING = served(SHARDS[2] as ShardAssignment);
-const { move: _move, ...RESTING } = DRAINING;
-const BEFORE: ShardView = { ...RESTING, phase: 'Active', version: 1 };
-const AFTER: ShardView = { ...RESTING, phase: 'Active', owner: 'node-21', epoch: 1795412346, version: 3 };
-const NEW = served(SHARDS[3] as ShardAssignment);
-
-/** What happened to two shards, oldest first. */
-const LOG: LogItem[] = [
-  { position: '98', at: '2026-11-23T11:50:00Z', type: 'ADDED', ...keyOf(NEW), after: NEW },
-  {
-    position: '99',
-    at: '2026-11-23T11:56:40Z',
-    type: 'MODIFIED',
-    ...keyOf(BEFORE),
-    before: BEFORE,
-    after: DRAINING,
-    actor: { kind: 'User', name: 'jane' },
-    reason: 'pinned to node-21',
-    changeTicket: 'CHG-1234',
-  },
-  {
-    position: '101',
-    at: '2026-11-23T11:58:00Z',
-    type: 'MODIFIED',
-    ...keyOf(BEFORE),
-    before: DRAINING,
-    after: AFTER,
-    actor: { kind: 'Operator', name: 'Pin' },
-    reason: 'released by node-17 at epoch 1795412345',
-    previousOwner: 'node-17',
-    source: 'reconcile',
-    coalesced: 3,
-  },
-].map((item) => ({ ordinal: 0, source: 'watch', ...item }) as LogItem);
-
-function keyOf({ namespace, name, uid }: ShardView) {
-  return { namespace, name, uid };
-}
-
-function diffOf(filter: ShardFilter, mode: 'net' | 'log'): DiffPage {
-  const net: NetItem[] = [
-    { ...keyOf(AFTER), change: 'Moved', before: BEFORE, after: AFTER, hops: 2 },
-    { ...keyOf(NEW), change: 'Added', after: NEW, hops: 1 },
-  ];
-  // Like the server: a range in which nothing happened to what passes.
-  const quiet = filter.owners?.includes('nobody') === true;
-  const items = quiet ? [] : net;
-  return {
-    mode,
-    lineage: 'uid-of-the-cluster',
-    from: { position: '97', at: '2026-11-23T11:50:00Z' },
-    to: { position: '101' },
-    summary: summaryOf(items, quiet ? 0 : 5),
-    items: quiet ? [] : mode === 'net' ? items : LOG,
-    coalesced: 0,
-  };
-}
+const HISTORY = historyOf(SHARDS);
 
 function stateOf({ shards = SHARDS, nodes = NODES, sets = SETS }: Scene, namespace?: string): MeshState {
   const here = ({ metadata }: KubeObject) => namespace === undefined || metadata.namespace === namespace;
@@ -421,17 +425,21 @@ function stateOf({ shards = SHARDS, nodes = NODES, sets = SETS }: Scene, namespa
   };
 }
 
-function kubeOf(scene: Scene, calls: string[]): Kube {
+function kubeOf(scene: Scene, calls: string[], aborted: AbortSignal): Kube {
   const { shards = SHARDS, nodes = NODES, sets = SETS, lacks = [], lease = LEASE } = scene;
   const objectsOf = (plural: string): readonly KubeObject[] =>
     plural === 'shardassignments' ? shards : plural === 'meshnodes' ? nodes : sets;
+  const answer = () => {
+    aborted.throwIfAborted();
+    if (scene.kube) throw scene.kube;
+  };
   const here = (objects: readonly KubeObject[], namespace: string | undefined) =>
     objects.filter(({ metadata }) => namespace === undefined || metadata.namespace === namespace);
   return {
     server: 'https://k8s.example:6443',
     namespace: 'payments',
     get: async ({ plural }: { plural: string }, key: { namespace: string; name: string }) => {
-      if (scene.kube) throw scene.kube;
+      answer();
       if (plural === 'leases' && lease) return lease;
       const found = objectsOf(plural).find(
         ({ metadata }) => metadata.namespace === key.namespace && metadata.name === key.name,
@@ -440,11 +448,11 @@ function kubeOf(scene: Scene, calls: string[]): Kube {
       throw new ShardError('notFound', 'no such object', { reason: 'NotFound', status: 404 });
     },
     listAll: async ({ plural }: { plural: string }, { namespace }: { namespace?: string } = {}) => {
-      if (scene.kube) throw scene.kube;
+      answer();
       return { items: here(objectsOf(plural), namespace), resourceVersion: '1' };
     },
     list: async ({ plural }: { plural: string }, { namespace }: { namespace?: string } = {}) => {
-      if (scene.kube) throw scene.kube;
+      answer();
       return { items: here(objectsOf(plural), namespace), resourceVersion: '1' };
     },
     // biome-ignore lint/correctness/useYield: nothing ever happens there.
@@ -456,7 +464,7 @@ function kubeOf(scene: Scene, calls: string[]): Kube {
       path: string,
       { body, query, contentType }: { body?: unknown; query?: object; contentType?: string } = {},
     ) => {
-      if (scene.kube) throw scene.kube;
+      answer();
       if (path === '/version') return { gitVersion: 'v1.37.2' };
       if (path.endsWith('/selfsubjectreviews')) {
         return { status: { userInfo: { username: 'jane', groups: ['team', 'system:authenticated'] } } };

@@ -6,7 +6,7 @@ import { join } from 'node:path';
 import { fileURLToPath } from 'node:url';
 import type { KubeClient } from '@meshkit/crds/kube-client';
 import { kubeFromString } from '@meshkit/crds/kube-config';
-import { NAMESPACES, SERVICE_ACCOUNTS, SHARD_ASSIGNMENTS } from '@meshkit/crds/resource';
+import { LEASES, NAMESPACES, SERVICE_ACCOUNTS, SHARD_ASSIGNMENTS } from '@meshkit/crds/resource';
 import { API_SERVER_SERVICE_ACCOUNT, OPERATOR_SERVICE_ACCOUNT, SYSTEM_NAMESPACE } from '@meshkit/crds/roles';
 import { API_VERSION, type Phase } from '@meshkit/shards/records';
 import { inject } from 'vitest';
@@ -102,6 +102,19 @@ export class Stage {
       config.clusters[0].cluster.extensions = [{ name: 'meshkit.omnirelay.io', extension }];
     }
     return this.file(`${account}.kubeconfig`, stringify(config));
+  }
+
+  /** While `during` runs there is an operator, by its Lease, last heard of at `renewed`. */
+  async led(renewed: Date, during: () => Promise<void>): Promise<void> {
+    const metadata = { namespace: SYSTEM_NAMESPACE, name: 'meshkit-operator' };
+    const renewTime = renewed.toISOString().replace('Z', '000Z');
+    const spec = { holderIdentity: 'operator-of-a-test', leaseDurationSeconds: 15, renewTime };
+    await this.#admin.create(LEASES, { apiVersion: 'coordination.k8s.io/v1', kind: 'Lease', metadata, spec });
+    try {
+      await during();
+    } finally {
+      await this.#admin.delete(LEASES, metadata);
+    }
   }
 
   /** A change that is an event: another reason. */

@@ -1,7 +1,9 @@
 import { spawnSync } from 'node:child_process';
+import { readFileSync } from 'node:fs';
 import { fileURLToPath } from 'node:url';
 import { stripVTControlCharacters } from 'node:util';
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
+import { parse, stringify } from 'yaml';
 import { Stage } from './stage.ts';
 
 const DRIVER = fileURLToPath(new URL('terminal.py', import.meta.url));
@@ -54,6 +56,20 @@ describe.skipIf(missing !== undefined)('kubectl mesh in a terminal', () => {
       expect(output).toContain('Lost');
       expect(output).not.toContain('\u001b');
     }
+  });
+
+  it('lets a credential plugin talk to a person, and to nobody who completes a word', async () => {
+    const config = parse(readFileSync(observer, 'utf8'));
+    const args = ['-c', `printf '%s\\n' "$KUBERNETES_EXEC_INFO" >>${stage.folder}/told; exit 1`];
+    config.users[0].user = {
+      exec: { apiVersion: 'client.authentication.k8s.io/v1', command: 'sh', args },
+    };
+    const env = { KUBECONFIG: stage.file('asking.kubeconfig', stringify(config)) };
+    for (const line of ['kubectl-mesh shards list', 'kubectl_complete-mesh shards get o']) {
+      await terminal(line, { env });
+    }
+    const told = readFileSync(`${stage.folder}/told`, 'utf8').trim().split('\n');
+    expect(told.map((info) => JSON.parse(info).spec.interactive)).toEqual([true, false]);
   });
 
   it('ends at Ctrl-C with 130, while it waits for manifests to be typed', async () => {

@@ -1,6 +1,8 @@
 import { spawnSync } from 'node:child_process';
+import { readFileSync } from 'node:fs';
 import { fileURLToPath } from 'node:url';
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
+import { parse, stringify } from 'yaml';
 import { BUNDLE, Stage } from './stage.ts';
 
 const BUILD = fileURLToPath(new URL('../../e2e/house/build-cli.ts', import.meta.url));
@@ -109,7 +111,11 @@ describe.each(['sources', 'bundle'])('kubectl mesh, from its %s', (from) => {
     expect(bad).toMatchObject({ code: 2, stdout: '' });
     expect(bad.stderr).toContain('bad.yaml:5: spec.shards.count: ');
     // Observers may look at live objects, and may not apply, not even dry.
-    expect(await mesh(`diff -f ${stage.folder}/good.yaml`)).toMatchObject({ code: 3, stdout: '' });
+    const refused = await mesh(`diff -f ${stage.folder}/good.yaml`);
+    expect(refused).toMatchObject({ code: 3, stdout: '' });
+    expect(refused.stderr).toMatch(
+      /grant it: +kubectl create rolebinding \S+ --clusterrole=meshkit-shards-operator /,
+    );
   });
 
   it('completes names that it asks for', async () => {
@@ -119,13 +125,32 @@ describe.each(['sources', 'bundle'])('kubectl mesh, from its %s', (from) => {
     expect(stdout).toBe('orders.0000\norders.0001\n:4\n');
   });
 
-  it('completes in a shell, under its other name', async () => {
+  it.each([
+    ['omnirelay mesh shards get orders.000', 'orders.0000 orders.0001\n'],
+    ['omnirelay mesh shards list --mode=d', 'direct\n'],
+    ['omnirelay mesh shards list --mode=', 'auto api direct\n'],
+    [
+      'omnirelay mesh shards get --server https://127.0.0.1:1 --mode=direct orders.',
+      'orders.0000 orders.0001\n',
+    ],
+  ])('completes in a shell, under its other name: %s', async (line, words) => {
+    // As bash takes it apart.
+    const broken = line.match(/[=:]|[^\s=:]+/g) ?? [];
     const script = `source <(omnirelay completion bash)
-      COMP_WORDS=(omnirelay mesh shards get orders.000); COMP_CWORD=4
+      COMP_LINE='${line}'; COMP_WORDS=(${broken.join(' ')}); COMP_CWORD=${broken.length - 1}
       _omnirelay_complete
       echo "\${COMPREPLY[@]}"`;
     stage.file('complete.bash', script);
     const { stdout } = await stage.run(`bash ${stage.folder}/complete.bash`, { KUBECONFIG: observer });
-    expect(stdout).toBe('orders.0000 orders.0001\n');
+    expect(stdout).toBe(words);
+  });
+
+  it('gives up on a credential plugin that hangs when it completes, though what that started goes on', async () => {
+    const config = parse(readFileSync(observer, 'utf8'));
+    const apiVersion = 'client.authentication.k8s.io/v1';
+    config.users[0].user = { exec: { apiVersion, command: 'sh', args: ['-c', 'sleep 60; true'] } };
+    const KUBECONFIG = stage.file('hanging.kubeconfig', stringify(config));
+    const { code, stdout } = await stage.run("kubectl_complete-mesh shards get ''", { KUBECONFIG });
+    expect({ code, stdout }).toEqual({ code: 0, stdout: ':4\n' });
   });
 });

@@ -8,7 +8,7 @@ import { type ReflectorEvent, reflect } from '@meshkit/crds/reflector';
 import { NAMESPACES, SHARD_ASSIGNMENTS } from '@meshkit/crds/resource';
 import type { Clock } from '@meshkit/shards/clock';
 import { ShardError } from '@meshkit/shards/errors';
-import type { JournalEntry } from '@meshkit/shards/journal';
+import type { JournalWriter } from '@meshkit/shards/journal';
 import { entryOf, JournalFold, type Remembered } from '@meshkit/shards/journal-fold';
 import { compareVersions, type ShardAssignment } from '@meshkit/shards/records';
 import { type BufferLimits, JournalBuffer, type PendingBatch } from './journal-buffer.ts';
@@ -35,7 +35,7 @@ export class JournalController {
   readonly #log: Log;
   readonly #buffer: JournalBuffer;
   readonly #caughtUp = Promise.withResolvers<void>();
-  #store: JournalStore | undefined;
+  #store: JournalWriter | undefined;
   /** The state after everything that was followed, written down or not. */
   #fold: JournalFold | undefined;
   /** Why the journal is not being written, for people. */
@@ -43,6 +43,7 @@ export class JournalController {
   /** Between the sight of a restore and the new lineage nothing is granted; but not for ever, by the monotonic clock. */
   #haltedUntil: number | undefined;
   #isCaughtUp = false;
+  #isAwaited = true;
   #isAppending = false;
   #wake: () => void = () => undefined;
   /** Ends the present following: the next one begins with a list. */
@@ -60,6 +61,11 @@ export class JournalController {
 
   get halted(): boolean {
     return this.#haltedUntil !== undefined && this.#options.clock.monotonic() < this.#haltedUntil;
+  }
+
+  /** It may yet tell who owned a shard: it has not caught up, and nobody knows that there is none. */
+  get isAwaited(): boolean {
+    return this.#isAwaited;
   }
 
   get epochFloor(): number {
@@ -82,7 +88,10 @@ export class JournalController {
     this.#wake();
   }
 
-  /** Resolves when status may be written: the journal has caught up, or could not within its time. */
+  /**
+   * Resolves when status may be written: the journal has caught up, or could not within its time, since failovers must not
+   * wait for ever. First grants wait as long as `isAwaited`.
+   */
   async ready(signal: AbortSignal): Promise<void> {
     const { clock, settings } = this.#options;
     const over = new AbortController();
@@ -90,7 +99,7 @@ export class JournalController {
       () =>
         this.#log.warn(
           { problem: this.#problem },
-          'the journal has not caught up, status is written all the same',
+          'the journal has not caught up, status is written all the same, but for first grants',
         ),
       // The end of the term, or of this wait.
       () => undefined,
@@ -113,7 +122,7 @@ export class JournalController {
         this.#failed(error);
         if (isFence(error)) metrics.fenced.inc();
         // Where there cannot be a journal, nobody needs to wait for it.
-        if (error instanceof ShardError && error.details.reason === 'noJournal') this.#caughtUp.resolve();
+        if (error instanceof ShardError && error.details.reason === 'noJournal') this.#known();
         const waitMs = backoff.next();
         this.#log.warn({ err: error, waitMs }, 'the journal cannot be written, taking over again');
         await pause(clock, waitMs, signal);
@@ -122,7 +131,8 @@ export class JournalController {
     metrics.writing.set(0);
   }
 
-  async #takeOver(signal: AbortSignal): Promise<JournalStore> {
+  /** The one place that knows which store it is. */
+  async #takeOver(signal: AbortSignal): Promise<JournalWriter> {
     const { client, settings, witness, metrics, clock, log, highestEpoch } = this.#options;
     const { name, retentionMs, retentionBytes, newLineage } = settings;
     const kube = await client.get(NAMESPACES, { name: 'kube-system' }, { signal });
@@ -171,7 +181,7 @@ export class JournalController {
   }
 
   /** One writer's time: following, appending and looking after, until something of it fails. */
-  async #write(store: JournalStore, signal: AbortSignal): Promise<void> {
+  async #write(store: JournalWriter, signal: AbortSignal): Promise<void> {
     const over = new AbortController();
     const end = AbortSignal.any([signal, over.signal]);
     const work = [this.#follow(store, end), this.#append(store, end), this.#catchUp(end), this.#check(end)];
@@ -183,23 +193,14 @@ export class JournalController {
     }
   }
 
-  async #follow(store: JournalStore, signal: AbortSignal): Promise<void> {
-    const { client, namespace, clock, random, log } = this.#options;
+  async #follow(store: JournalWriter, signal: AbortSignal): Promise<void> {
+    const { client, namespace, clock, random, log, believed: transform } = this.#options;
+    const source = { client, resource: SHARD_ASSIGNMENTS, namespace, clock, random, log, transform };
     let since: string | undefined = this.#fold?.mark.position;
     while (!signal.aborted) {
       this.#refollow = new AbortController();
       const end = AbortSignal.any([signal, this.#refollow.signal]);
-      const source = {
-        client,
-        resource: SHARD_ASSIGNMENTS,
-        namespace,
-        clock,
-        random,
-        log,
-        signal: end,
-        since,
-      };
-      for await (const event of reflect(source)) {
+      for await (const event of reflect({ ...source, signal: end, since })) {
         if (end.aborted) break;
         if (event.type === 'REPLACED') this.#listed(event.items, event.resourceVersion);
         else if (!this.#take(event)) break;
@@ -278,7 +279,7 @@ export class JournalController {
     this.#wake();
   }
 
-  async #append(store: JournalStore, signal: AbortSignal): Promise<void> {
+  async #append(store: JournalWriter, signal: AbortSignal): Promise<void> {
     const { clock, settings } = this.#options;
     const verifyMs = settings.verifyMs ?? VERIFY_MS;
     let verifyAt = clock.monotonic() + verifyMs;
@@ -309,7 +310,7 @@ export class JournalController {
 
   /** Until it is written down; whoever took over since ends it. */
   async #appendBatch(
-    store: JournalStore,
+    store: JournalWriter,
     { entries, ...rest }: PendingBatch,
     signal: AbortSignal,
   ): Promise<void> {
@@ -322,7 +323,7 @@ export class JournalController {
         await store.append(entries, rest, AbortSignal.any([signal, AbortSignal.timeout(APPEND_TIMEOUT_MS)]));
         this.#problem = undefined;
         metrics.appendSeconds.observe((clock.monotonic() - started) / 1000);
-        this.#count(entries);
+        metrics.count(entries);
         this.#options.witness.wrote(store.spec);
         return;
       } catch (error) {
@@ -379,7 +380,14 @@ export class JournalController {
     }
     if (signal.aborted) return;
     this.#isCaughtUp = true;
+    this.#known();
+  }
+
+  #known(): void {
     this.#caughtUp.resolve();
+    if (!this.#isAwaited) return;
+    this.#isAwaited = false;
+    this.#options.onKnown();
   }
 
   /** Now and then: is what was followed what is there? */
@@ -430,22 +438,9 @@ export class JournalController {
     this.#options.metrics.buffered.set(this.#buffer.entries);
   }
 
-  #count(entries: readonly JournalEntry[]): void {
-    let reconciled = 0;
-    for (const { source } of entries) if (source === 'reconcile') reconciled += 1;
+  #tellHead(store: JournalWriter): void {
     const { metrics } = this.#options;
-    metrics.entries.inc({ source: 'reconcile' }, reconciled);
-    metrics.entries.inc({ source: 'watch' }, entries.length - reconciled);
-  }
-
-  #tellHead({ spec, segments }: JournalStore): void {
-    const { metrics } = this.#options;
-    metrics.position.set(Number(spec.mark.position));
-    metrics.time.set(Date.parse(spec.mark.at) / 1000);
-    metrics.floor.set(Number(spec.floor.position));
-    metrics.floorTime.set(Date.parse(spec.floor.at) / 1000);
-    metrics.stored.set(spec.bytes);
-    metrics.segments.set(segments.length);
+    metrics.tellHead(store);
     metrics.buffered.set(this.#buffer.entries);
     metrics.writing.set(this.#problem === undefined ? 1 : 0);
   }
@@ -456,8 +451,10 @@ export class JournalController {
   }
 
   async #list(signal: AbortSignal): Promise<{ items: ShardAssignment[]; resourceVersion: string }> {
-    const { client, namespace } = this.#options;
-    return listAll(client, SHARD_ASSIGNMENTS, { namespace, signal, timeoutMs: LIST_TIMEOUT_MS });
+    const { client, namespace, believed } = this.#options;
+    const call = { namespace, signal, timeoutMs: LIST_TIMEOUT_MS };
+    const { items, resourceVersion } = await listAll(client, SHARD_ASSIGNMENTS, call);
+    return { items: items.map(believed), resourceVersion };
   }
 
   /** By quorum read: positions of the whole cluster. */

@@ -1,3 +1,4 @@
+import type { JournalEntry, JournalWriter } from '@meshkit/shards/journal';
 import { Counter, Gauge, Histogram, type Registry } from 'prom-client';
 
 /** The metrics of the journal's writer; all of the leader. */
@@ -45,7 +46,7 @@ export class JournalMetrics {
     this.failures = counter('append_failures_total', 'Appends that have to be tried again.');
     this.coalesced = counter(
       'coalesced_total',
-      'Changes that cannot be told apart any more: outages of more than eight hops of a shard, and a full buffer.',
+      'Changes that cannot be told apart any more: edits in an outage, hops beyond the newest eight of a shard, a full buffer.',
     );
     this.repaired = counter('repaired_total', 'Changes that the comparison with a list brought to light.');
     this.damaged = counter('damaged_total', 'Segments that were missing or not what was written.');
@@ -62,5 +63,20 @@ export class JournalMetrics {
       'writing',
       '1 while this process writes the journal, and its last append succeeded.',
     );
+  }
+  /** What was written down. */
+  count(entries: readonly JournalEntry[]): void {
+    const reconciled = entries.filter(({ source }) => source === 'reconcile').length;
+    this.entries.inc({ source: 'reconcile' }, reconciled);
+    this.entries.inc({ source: 'watch' }, entries.length - reconciled);
+  }
+
+  tellHead({ spec, segments }: Pick<JournalWriter, 'spec' | 'segments'>): void {
+    this.position.set(Number(spec.mark.position));
+    this.time.set(Date.parse(spec.mark.at) / 1000);
+    this.floor.set(Number(spec.floor.position));
+    this.floorTime.set(Date.parse(spec.floor.at) / 1000);
+    this.stored.set(spec.bytes);
+    this.segments.set(segments.length);
   }
 }

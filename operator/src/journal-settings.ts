@@ -16,7 +16,7 @@ export interface JournalSettings {
   newLineage?: string;
   /** A change waits this long for others at most. */
   batchMs?: number;
-  /** Status writes wait this long for the journal at most. */
+  /** Status writes wait this long for the journal at most, first grants excepted. */
   catchUpMs?: number;
   /** How often fold and store are looked over. */
   verifyMs?: number;
@@ -35,8 +35,12 @@ export interface JournalControllerOptions {
   position: () => string | undefined;
   /** The largest epoch that this process has seen. */
   highestEpoch: () => number;
+  /** A record without a stamp that is not to be believed. */
+  believed: (shard: ShardAssignment) => ShardAssignment;
   /** A new lineage began: every set is to be looked at. */
   onRenewed: () => void;
+  /** Nobody waits for it any more: sets with shards that were never granted are to be looked at. */
+  onKnown: () => void;
   metrics: JournalMetrics;
   clock: Clock;
   random: () => number;

@@ -1,12 +1,9 @@
-import {
-  type JournalHeadSpec,
-  SHARD_JOURNAL_HEADS,
-  type ShardJournalHead,
-} from '@meshkit/crds/journal-objects';
+import { SHARD_JOURNAL_HEADS, type ShardJournalHead } from '@meshkit/crds/journal-objects';
 import type { KubeClient } from '@meshkit/crds/kube-client';
 import type { Log } from '@meshkit/crds/log';
 import { reflect } from '@meshkit/crds/reflector';
 import type { Clock } from '@meshkit/shards/clock';
+import type { WrittenHead } from '@meshkit/shards/journal';
 import { compareVersions } from '@meshkit/shards/records';
 
 export interface LineageWitnessOptions {
@@ -68,7 +65,7 @@ export class LineageWitness {
    * Whether the lineage of this head, or of a journal that is not there, has to be left. Both by quorum read: `newest` is
    * the server's newest version, read after the head.
    */
-  renews(head: JournalHeadSpec | undefined, newest: string): boolean {
+  renews(head: WrittenHead | undefined, newest: string): boolean {
     const { request } = this.#options;
     if (request !== undefined && !head?.requests?.includes(request)) return true;
     if (head && this.#known.isNews(head)) return false;
@@ -76,7 +73,7 @@ export class LineageWitness {
   }
 
   /** This process wrote the head. `newest`: a version that the server had reached by then. */
-  wrote(head: JournalHeadSpec, renewedAt?: string): void {
+  wrote(head: WrittenHead, renewedAt?: string): void {
     if (renewedAt !== undefined) {
       this.#isLost = false;
       this.#known.version = renewedAt;
@@ -84,7 +81,7 @@ export class LineageWitness {
     this.#known.note(head);
   }
 
-  #tell(head: JournalHeadSpec | undefined, version: string): void {
+  #tell(head: WrittenHead | undefined, version: string): void {
     if (head && this.#told.isNews(head)) {
       this.#isLost = false;
       this.#options.onNewHistory();
@@ -112,15 +109,15 @@ export class LineageWitness {
 class Sight {
   version = '0';
   readonly #nonces = new Set<string>();
-  #head: JournalHeadSpec | undefined;
+  #head: WrittenHead | undefined;
 
   /** It belongs to a lineage that began after everything that was seen. */
-  isNews({ nonces }: JournalHeadSpec): boolean {
+  isNews({ nonces }: WrittenHead): boolean {
     return this.#nonces.size > 0 && nonces.some((nonce) => !this.#nonces.has(nonce));
   }
 
   /** More was seen than there is. */
-  isAhead(head: JournalHeadSpec | undefined, version: string): boolean {
+  isAhead(head: WrittenHead | undefined, version: string): boolean {
     if (compareVersions(version, this.version) < 0) return true;
     const known = this.#head;
     if (!known) return false;
@@ -132,7 +129,7 @@ class Sight {
     );
   }
 
-  note(head: JournalHeadSpec): void {
+  note(head: WrittenHead): void {
     this.#head = head;
     for (const nonce of head.nonces) this.#nonces.add(nonce);
   }

@@ -1,4 +1,5 @@
-import { Informer } from '@meshkit/crds/informer';
+import { isChangedByGuarded } from '@meshkit/crds/changed-by';
+import { Informer, objectKey } from '@meshkit/crds/informer';
 import type { KubeClient } from '@meshkit/crds/kube-client';
 import type { Log } from '@meshkit/crds/log';
 import { reflect } from '@meshkit/crds/reflector';
@@ -7,7 +8,8 @@ import { poolNamespace } from '@meshkit/shards/candidates';
 import type { Clock } from '@meshkit/shards/clock';
 import { isReleased } from '@meshkit/shards/epoch';
 import { ShardError } from '@meshkit/shards/errors';
-import type { MeshNode, ShardAssignment, ShardSet } from '@meshkit/shards/records';
+import type { KubeObject, MeshNode, ShardAssignment, ShardSet } from '@meshkit/shards/records';
+import { unstamped } from '@meshkit/shards/transition';
 import { EventRecorder } from './event-recorder.ts';
 import { type HealthServer, startHealthServer } from './health-server.ts';
 import { JournalController } from './journal-controller.ts';
@@ -18,7 +20,7 @@ import { Liveness } from './liveness.ts';
 import { OperatorMetrics } from './metrics.ts';
 import { NodeReconciler } from './node-reconciler.ts';
 import { SetReconciler } from './set-reconciler.ts';
-import { WorkQueue } from './work-queue.ts';
+import { type Reconcile, WorkQueue } from './work-queue.ts';
 
 export interface ManagerOptions {
   client: KubeClient;
@@ -51,6 +53,8 @@ const CONFIRM_TIMEOUT_MS = 1000;
 const NODE_WORKERS = 8;
 /** After a restore of etcd, writing goes on after this long even if kube-apiserver does not answer lists. */
 const REFRESH_WITHIN_MS = 15_000;
+/** What could not be written meanwhile is looked at again after this long. */
+const HALTED_RETRY_MS = 1000;
 /** So many renewals of the leader have to be missing before nobody is believed to be able to write Leases. */
 const SILENT_RENEWALS = 2;
 
@@ -79,6 +83,9 @@ export class Manager {
   #term: Term | undefined;
   #journal: JournalController | undefined;
   #highestEpoch = 0;
+  /** A policy guards the stamp of who changed a spec; not believed until kube-apiserver has said so. */
+  #guarded = false;
+  readonly #believed = <T extends KubeObject>(object: T): T => (this.#guarded ? object : unstamped(object));
   /** The caches may hold what a restore of etcd took back; by the monotonic clock, no longer than this. */
   #staleUntil = Number.NEGATIVE_INFINITY;
   #refreshing: Promise<unknown> = Promise.resolve();
@@ -180,6 +187,7 @@ export class Manager {
       this.#liveness.run(caches.signal),
       this.#events.run(caches.signal),
       this.#witness?.run(caches.signal),
+      this.#askForGuard(caches.signal),
     ]).catch((error: unknown) => {
       stop.abort(error);
       throw error;
@@ -260,15 +268,17 @@ export class Manager {
       shards: () => this.#shards.list(),
       position: () => this.#shards.state.resourceVersion,
       highestEpoch: () => this.#highestEpoch,
+      believed: this.#believed,
       onRenewed: () => this.#refresh(),
+      onKnown: () => this.#addAll(),
       metrics: this.#metrics.journal,
     });
   }
 
-  #addAllSets(): void {
-    for (const set of this.#sets.list())
-      this.#term?.sets.add(`${set.metadata.namespace}/${set.metadata.name}`);
+  #addAll(): void {
+    for (const set of this.#sets.list()) this.#term?.sets.add(objectKey(set));
     for (const shard of this.#shards.list()) this.#term?.sets.add(setKey(shard));
+    for (const node of this.#nodes.list()) this.#term?.nodes.add(objectKey(node));
   }
 
   /** A restore stops grants until a new lineage has begun, and the caches show what is left. */
@@ -277,12 +287,21 @@ export class Manager {
     return this.#leader.leads() && this.#journal?.halted !== true && !isStale;
   }
 
+  /** A key that was worked on while nothing may be written comes back, however long that lasts. */
+  #untilWritten(reconcile: Reconcile): Reconcile {
+    return async (key, signal) => {
+      const led = this.#leads();
+      const result = await reconcile(key, signal);
+      return led && this.#leads() ? result : { requeueAfterMs: HALTED_RETRY_MS };
+    };
+  }
+
   #refresh(): void {
     this.#staleUntil = this.#options.clock.monotonic() + REFRESH_WITHIN_MS;
     const lists = [this.#sets.relist(), this.#shards.relist(), this.#nodes.relist()];
     this.#refreshing = Promise.all(lists).then(() => {
       this.#staleUntil = Number.NEGATIVE_INFINITY;
-      this.#addAllSets();
+      this.#addAll();
     });
   }
 
@@ -297,6 +316,8 @@ export class Manager {
       readiness,
       remembered: (key) => this.#journal?.remembered(key),
       epochFloor: () => this.#journal?.epochFloor ?? 0,
+      believed: this.#believed,
+      awaitsJournal: () => this.#journal?.isAwaited ?? false,
       leads: () => this.#leads(),
       events: this.#events,
       metrics,
@@ -317,17 +338,16 @@ export class Manager {
       ...queue,
       name: 'shardset',
       concurrency: concurrentSets,
-      reconcile: (key, term) => reconciler.reconcile(key, term),
+      reconcile: this.#untilWritten((key, term) => reconciler.reconcile(key, term)),
     });
     const nodes = new WorkQueue({
       ...queue,
       name: 'meshnode',
       concurrency: NODE_WORKERS,
-      reconcile: (key, term) => nodeReconciler.reconcile(key, term),
+      reconcile: this.#untilWritten((key, term) => nodeReconciler.reconcile(key, term)),
     });
     this.#term = { sets, nodes, reconciler };
-    this.#addAllSets();
-    for (const node of this.#nodes.list()) nodes.add(`${node.metadata.namespace}/${node.metadata.name}`);
+    this.#addAll();
     try {
       await Promise.all([sets.run(signal), nodes.run(signal)]);
     } finally {
@@ -365,6 +385,11 @@ export class Manager {
         this.#leader.observe(event.object);
       }
     }
+  }
+
+  /** Once, at start: whoever installs the policy later restarts the operator. */
+  async #askForGuard(signal: AbortSignal): Promise<void> {
+    this.#guarded = await isChangedByGuarded({ ...this.#options, signal });
   }
 
   async #readLease(

@@ -8,6 +8,7 @@ import {
   type ShardAssignmentStatus,
   type ShardSet,
 } from '@meshkit/shards/records';
+import { unstamped } from '@meshkit/shards/transition';
 import { beforeEach, expect, it } from 'vitest';
 import { OperatorMetrics } from './metrics.ts';
 import { SetReconciler } from './set-reconciler.ts';
@@ -20,6 +21,7 @@ let metrics: OperatorMetrics;
 let cached: { set?: ShardSet; shards: Map<string, ShardAssignment>; nodes: MeshNode[] };
 let stored: ShardSet | undefined;
 let leading: boolean;
+let guarded: boolean;
 let underWay: number;
 let mostUnderWay: number;
 let calls: string[];
@@ -33,6 +35,7 @@ beforeEach(() => {
   cached = { set: set(4), shards: new Map(), nodes: ['a', 'b'].map(node) };
   stored = cached.set;
   leading = true;
+  guarded = true;
   [underWay, mostUnderWay, calls, failing] = [0, 0, [], new Map()];
   reconciler = new SetReconciler({
     client: {
@@ -64,6 +67,7 @@ beforeEach(() => {
     },
     nodes: { byIndex: () => cached.nodes },
     readiness: () => ({ ready: true, reason: 'Always', since: 0 }),
+    believed: (object) => (guarded ? object : unstamped(object)),
     leads: () => leading,
     events: { record: () => undefined },
     metrics,
@@ -172,6 +176,21 @@ it('writes nothing once it no longer leads', async () => {
   calls = [];
   await pass();
   expect(calls).toEqual([]);
+});
+
+it.each([
+  [true, { kind: 'User', name: 'jane' }],
+  [false, { kind: 'FieldManager', name: 'kubectl' }],
+])('believes the stamp of who changed a spec where it is guarded: %s', async (isGuarded, actor) => {
+  guarded = isGuarded;
+  const pinned = shard('0000');
+  pinned.metadata.annotations = { 'meshkit.omnirelay.io/changed-by': 'jane' };
+  pinned.metadata.managedFields = [{ manager: 'kubectl', fieldsV1: { 'f:spec': {} } }];
+  pinned.spec.owner = { pinned: 'b' };
+  cached.set = set(1);
+  cached.shards.set('orders.0000', pinned);
+  await pass();
+  expect(cached.shards.get('orders.0000')?.status?.recentTransitions?.at(-1)?.actor).toEqual(actor);
 });
 
 it('decides again soon after a conflict, and finishes the other writes', async () => {

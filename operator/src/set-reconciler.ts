@@ -8,7 +8,13 @@ import { type Decision, decide, EMPTY_MEMORY, type NodeState, type SetMemory } f
 import { createdForAnother } from '@meshkit/shards/decide-situation';
 import { ShardError } from '@meshkit/shards/errors';
 import type { Remembered } from '@meshkit/shards/journal-fold';
-import type { MeshNode, ShardAssignment, ShardSet, ShardSetStatus } from '@meshkit/shards/records';
+import type {
+  KubeObject,
+  MeshNode,
+  ShardAssignment,
+  ShardSet,
+  ShardSetStatus,
+} from '@meshkit/shards/records';
 import type { EventRecorder } from './event-recorder.ts';
 import type { Readiness } from './liveness.ts';
 import type { OperatorMetrics } from './metrics.ts';
@@ -32,6 +38,9 @@ export interface SetReconcilerOptions {
   remembered?: (key: string) => Remembered | undefined;
   /** See DecideInput. */
   epochFloor?: () => number;
+  /** An object without a stamp that is not to be believed. */
+  believed: <T extends KubeObject>(object: T) => T;
+  awaitsJournal?: () => boolean;
   /** Asked before every write. */
   leads: () => boolean;
   events: Pick<EventRecorder, 'record'>;
@@ -70,7 +79,7 @@ export class SetReconciler {
   }
 
   async reconcile(key: string, signal: AbortSignal): Promise<{ requeueAfterMs?: number }> {
-    const { sets, shards, clock, metrics } = this.#options;
+    const { sets, shards, believed, clock, metrics } = this.#options;
     let set = sets.get(key);
     const assignments = shards.byIndex('set', key);
     if (assignments.some((shard) => createdForAnother(shard, set)) || (!set && assignments.length > 0)) {
@@ -79,8 +88,8 @@ export class SetReconciler {
     const state = this.#state(key);
     const started = clock.monotonic();
     const decision = decide({
-      set,
-      shards: assignments,
+      set: set && believed(set),
+      shards: assignments.map(believed),
       nodes: set ? this.#nodes(set) : [],
       now: clock.now(),
       monotonic: started,
@@ -88,6 +97,7 @@ export class SetReconciler {
       plan: (input) => state.memo.plan(input),
       remembered: this.#remembered(assignments),
       epochFloor: this.#options.epochFloor?.(),
+      awaitsJournal: this.#options.awaitsJournal?.(),
     });
     metrics.decideSeconds.observe((clock.monotonic() - started) / 1000);
     state.memory = decision.memory;
@@ -138,10 +148,10 @@ export class SetReconciler {
   }
 
   #nodes(set: ShardSet): NodeState[] {
-    const { nodes, readiness } = this.#options;
+    const { nodes, readiness, believed } = this.#options;
     return nodes.byIndex('namespace', poolNamespace(set) ?? '').map((node) => {
       const { ready, reason } = readiness(`${node.metadata.namespace}/${node.metadata.name}`);
-      return { node, ready, reason: ready ? undefined : reason };
+      return { node: believed(node), ready, reason: ready ? undefined : reason };
     });
   }
 

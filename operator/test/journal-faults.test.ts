@@ -1,4 +1,5 @@
 import { SHARD_JOURNAL_HEADS, SHARD_JOURNAL_SEGMENTS } from '@meshkit/crds/journal-objects';
+import { MESH_NODES, SHARD_ASSIGNMENTS, SHARD_SETS } from '@meshkit/crds/resource';
 import type { ShardAssignment } from '@meshkit/shards/records';
 import { afterEach, beforeEach, describe, expect, test } from 'vitest';
 import { type Faults, faultyClient, forgetfulClient } from './faulty-client.ts';
@@ -55,12 +56,13 @@ describe('the journal through faults', () => {
     await expect.poll(() => readiness(operator)).toBe('ok\n');
   });
 
-  test('a takeover whose swap is refused lets status be written after its time', async () => {
+  test('a takeover whose swap is refused lets failovers through after its time, and holds back first grants', async () => {
     const faults: Faults = new Map();
-    await mesh.worker('a', {}, 10);
+    await mesh.worker('a');
+    await mesh.worker('b', {}, 10);
     const first = await mesh.operator(journal.settings());
-    await mesh.set({ shards: { count: 2 } });
-    await mesh.owned(2);
+    await mesh.set({ shards: { count: 4 } });
+    await mesh.owned(4);
     await journal.upToDate();
     await first.stop();
     faults.set('update shardjournalheads', 500);
@@ -68,12 +70,60 @@ describe('the journal through faults', () => {
       ...journal.settings({ catchUpMs: 300 }),
       faulty: (client) => faultyClient(client, faults),
     });
-    await mesh.patchSet({ shards: { count: 4 } });
-    await mesh.owned(4);
+    mesh.die('a');
+    await mesh.until('b has all', (shards) =>
+      shards.every(({ status }) => status?.owner === 'b' && status.phase === 'Active'),
+    );
     expect(await readiness(second)).toContain('the journal is not written');
+    await mesh.patchSet({ shards: { count: 6 } });
+    const reason = async () =>
+      (await mesh.admin.get(SHARD_SETS, { namespace: mesh.namespace, name: 'orders' })).status
+        ?.conditions?.[0]?.reason;
+    await expect.poll(reason, { timeout: 10_000 }).toBe('AwaitingJournal');
+    expect(mesh.shards.list().filter(({ status }) => status === undefined)).toHaveLength(2);
     faults.clear();
+    await mesh.owned(6);
     await journal.upToDate();
     expect(toldHops(await journal.entries())).toEqual(seenHops(mesh));
+  });
+
+  test('shards that were restored without status are not placed anew because the journal cannot be read', async () => {
+    const faults: Faults = new Map();
+    for (const name of ['a', 'b', 'c']) await mesh.worker(name, {}, 10);
+    const first = await mesh.operator(journal.settings());
+    const ids = Array.from({ length: 6 }, (_, at) => `s${at}`);
+    await mesh.set({ shards: { ids }, freeze: 'Rebalance' });
+    await mesh.owned(6);
+    // An owner that no fresh plan would choose.
+    for (const id of ids) await mesh.patchShard(`orders.${id}`, { owner: { pinned: 'c' } });
+    await mesh.until('c has all', (shards) =>
+      shards.every(({ status }) => status?.owner === 'c' && status.phase === 'Active'),
+    );
+    for (const id of ids) await mesh.patchShard(`orders.${id}`, { owner: null });
+    await journal.upToDate();
+    await first.stop();
+    const backup = mesh.shards.list();
+    for (const { metadata } of backup) await mesh.admin.delete(SHARD_ASSIGNMENTS, metadata);
+    await mesh.until('all are gone', (shards) => shards.length === 0);
+    for (const { apiVersion, kind, metadata, spec } of backup) {
+      const { name, namespace, labels } = metadata;
+      await mesh.admin.create(SHARD_ASSIGNMENTS, {
+        apiVersion,
+        kind,
+        metadata: { name, namespace, labels },
+        spec,
+      });
+    }
+    faults.set('get shardjournalheads', 503);
+    await mesh.operator({
+      ...journal.settings({ catchUpMs: 100 }),
+      faulty: (client) => faultyClient(client, faults),
+    });
+    await new Promise((resolve) => setTimeout(resolve, 1_500));
+    expect(mesh.shards.list().filter(({ status }) => status?.owner !== undefined)).toEqual([]);
+    faults.clear();
+    await mesh.owned(6);
+    expect(new Set(mesh.owners().values())).toEqual(new Set(['c']));
   });
 
   test.each([
@@ -125,6 +175,32 @@ describe('the journal through faults', () => {
     const [slice] = await journal.since(from);
     expect(slice?.gaps).toMatchObject([{ from }]);
     expect(await journal.metric(again, 'coalesced_total')).toBe(0);
+  });
+
+  test('edits that nobody saw are said to be several, and counted', async () => {
+    const faults: Faults = new Map();
+    await mesh.worker('a', {}, 10);
+    const first = await mesh.operator(journal.settings());
+    await mesh.set({ shards: { count: 1 } });
+    await mesh.owned(1);
+    await journal.upToDate();
+    await first.stop();
+    for (const ticket of ['CHG-1', 'CHG-2', 'CHG-3'])
+      await mesh.patchShard('orders.0000', { changeTicket: ticket, reason: `because of ${ticket}` });
+    faults.set('watch shardassignments', 410);
+    const again = await mesh.operator({
+      ...journal.settings(),
+      faulty: (client) => faultyClient(client, faults),
+    });
+    await expect.poll(() => journal.metric(again, 'coalesced_total')).toBe(2);
+    faults.clear();
+    await journal.upToDate();
+    const edited = (await journal.entries()).find(({ source }) => source === 'reconcile');
+    expect(edited).toMatchObject({
+      before: { generation: 1 },
+      after: { generation: 4, changeTicket: 'CHG-3' },
+      coalesced: 2,
+    });
   });
 
   test('a full buffer becomes a gap that a list closes, and is counted', async () => {
@@ -192,6 +268,33 @@ describe('the journal through faults', () => {
     victim = undefined;
     await moveAll('b', 'a');
     await journal.upToDate();
+  });
+
+  test('a node whose readiness changes while a restore holds all writes has the right condition afterwards', async () => {
+    const faults: Faults = new Map();
+    await mesh.worker('a', {}, 10);
+    const operator = await mesh.operator({
+      ...journal.settings({ catchUpMs: 2_000 }),
+      faulty: (client) => faultyClient(client, faults),
+    });
+    await mesh.set({ shards: { count: 2 } });
+    await mesh.owned(2);
+    await journal.upToDate();
+    const { spec } = await mesh.admin.get(SHARD_JOURNAL_HEADS, { name: mesh.namespace });
+    await mesh.patchSet({ shards: { count: 4 } });
+    await mesh.owned(4);
+    await journal.upToDate();
+    // The head goes back, as after a restore, and no new lineage can begin.
+    faults.set('update shardjournalheads', 500);
+    const head = await mesh.admin.get(SHARD_JOURNAL_HEADS, { name: mesh.namespace });
+    await mesh.admin.update(SHARD_JOURNAL_HEADS, { ...head, spec });
+    await expect.poll(() => readiness(operator)).toContain('history went back');
+    await mesh.worker('b', { scheduling: 'Cordoned' }, 10);
+    const ready = async () => {
+      const { status } = await mesh.admin.get(MESH_NODES, { namespace: mesh.namespace, name: 'b' });
+      return status?.conditions?.[0]?.status;
+    };
+    await expect.poll(ready).toBe('True');
   });
 
   test('a head that somebody deleted: the journal begins anew, and owners stay', async () => {

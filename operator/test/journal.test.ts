@@ -105,13 +105,13 @@ test('shards that were deleted and restored without status go back to their owne
     expect(status?.epoch).toBeGreaterThan(was.epoch);
     expect(status?.recentTransitions?.at(-1)?.actor.name).toBe('Rehydrated');
   }
-  const events = (await mesh.admin.raw(
-    'GET',
-    `/apis/events.k8s.io/v1/namespaces/${mesh.namespace}/events`,
-  )) as {
-    items: { reason: string }[];
+  // Events are written beside the work.
+  const reasons = async () => {
+    const path = `/apis/events.k8s.io/v1/namespaces/${mesh.namespace}/events`;
+    const { items } = (await mesh.admin.raw('GET', path)) as { items: { reason: string }[] };
+    return items.map(({ reason }) => reason);
   };
-  expect(events.items.some(({ reason }) => reason === 'Rehydrated')).toBe(true);
+  await expect.poll(reasons).toContain('Rehydrated');
   await journal.upToDate();
   expect(await journal.entries()).not.toHaveLength(0);
 });

@@ -3,6 +3,7 @@ import type { ShardFilter } from './repository.ts';
 import { digest, openToken, sealToken, tokenInvalid } from './token.ts';
 
 const KIND = 'list';
+const POINTER = '/query/cursor';
 
 /** Where a list goes on. */
 export interface ListPlace {
@@ -27,15 +28,15 @@ export function sealCursor(filter: ShardFilter, { after, cut, keyset }: ListPlac
 
 /** The place of `sealCursor`. Throws `tokenInvalid`, or `filterMismatch` for a cursor of another filter. */
 export function openCursor(filter: ShardFilter, cursor: string): ListPlace {
-  const [bound, after = '', lineage = '', position = '', keyset] = openToken(KIND, cursor, 'cursor');
-  if (!/^\d{0,40}$/.test(position)) throw tokenInvalid('cursor', 'is damaged');
+  const [bound, after = '', lineage = '', position = '', keyset] = openToken(KIND, cursor, POINTER);
+  if (!/^\d{0,40}$/.test(position)) throw tokenInvalid(POINTER, 'is damaged');
   if (bound !== filterDigest(filter)) {
     const detail = 'belongs to a list with other filters';
     throw new ShardError(
       'filterMismatch',
       `cursor ${detail}; repeat the filters of its list, or start again without it`,
       {
-        errors: [{ pointer: '/query/cursor', detail }],
+        errors: [{ pointer: POINTER, detail }],
       },
     );
   }

@@ -11,6 +11,8 @@ export interface SetFacts {
   settings: EffectiveSet;
   situations: readonly Situation[];
   missing: number;
+  /** Shards that may not be placed before the journal has said whose they were. */
+  awaiting: number;
   nodes: readonly PlacementNode[];
   plan: Plan;
   /** Planned moves that are wanted and have not started. */
@@ -74,7 +76,7 @@ function verdictOf(
   facts: SetFacts,
   counts: { draining: number; unplaceable: number; lost: number },
 ): Verdict {
-  const { settings, situations, waiting, missing } = facts;
+  const { settings, situations, waiting, missing, awaiting } = facts;
   const unmet = situations.filter(
     ({ shard, owner, intent }) =>
       intent === 'Active' && owner !== undefined && (shard.spec.owner?.pinned ?? owner) !== owner,
@@ -86,6 +88,10 @@ function verdictOf(
       reason: 'ShardsLost',
       message: `${counts.lost} shards lost their node: ${knob}`,
     };
+  }
+  if (awaiting > 0) {
+    const message = `${awaiting} shards were never granted: the journal, which may know who owned them, cannot be read yet; /readyz of the operator says why`;
+    return { state: 'Reconciling', reason: 'AwaitingJournal', message };
   }
   if (counts.unplaceable > 0) {
     const message = `${counts.unplaceable} shards cannot be placed: their conditions say why`;

@@ -19,7 +19,7 @@ export interface Situation {
   /** Absent until the first status write. */
   phase?: Phase;
   owner?: string;
-  /** Of a shard whose status is lost: who owned it, as the journal tells. */
+  /** Of a shard that was never granted, as its status says, or whose status is lost: who owned it, as the journal tells. */
   lostOwner?: string;
   /** The owner's MeshNode exists and is ready. */
   ownerAlive: boolean;
@@ -60,13 +60,18 @@ export function readSituation(
     capacity: spec.capacity ?? 1,
     phase: status?.phase,
     owner,
-    lostOwner: status === undefined ? around.remembered?.get(shard.metadata.name)?.owner : undefined,
+    lostOwner: wasGranted(shard) ? undefined : around.remembered?.get(shard.metadata.name)?.owner,
     ownerAlive: owner !== undefined && (around.nodes.get(owner)?.ready ?? false),
     move,
     targetValid: move?.to !== undefined && around.standings.get(move.to) === 'eligible',
     released: isReleased(shard),
     dueInMs: draining ? dueInMs(shard) : undefined,
   };
+}
+
+/** As its own status says. */
+export function wasGranted({ status }: ShardAssignment): boolean {
+  return (status?.epoch ?? 0) > 0;
 }
 
 function intentOf(shard: ShardAssignment, around: Surroundings): Intent {

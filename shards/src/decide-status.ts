@@ -101,8 +101,8 @@ export function nextStatus(
     to: step.phase === 'Lost' ? undefined : step.phase === 'Draining' ? step.move?.to : step.owner,
     phase: step.phase,
     epoch,
-    actor: step.why.actor,
-    reason: step.why.reason.slice(0, MAX_REASON),
+    actor: { ...step.why.actor, name: step.why.actor.name.slice(0, MAX_TEXT) },
+    reason: step.why.reason.slice(0, MAX_TEXT),
     changeTicket: step.why.changeTicket,
     at: new Date(context.now).toISOString(),
   };
@@ -118,8 +118,8 @@ function attempted({ shard }: Situation, step: Step, { attempts }: StepContext):
   return isSame ? attempt?.epoch : undefined;
 }
 
-/** What the CRD lets a transition's reason hold. */
-const MAX_REASON = 1024;
+/** What the CRD lets a transition's reason hold, and the name of its actor. */
+const MAX_TEXT = 1024;
 
 /** Routers read the endpoint from the shard alone; of a node that is gone the last known one stays. */
 function endpointOf(owner: string | undefined, s: Situation, context: StepContext): string | undefined {

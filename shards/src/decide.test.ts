@@ -147,6 +147,11 @@ describe('the actor', () => {
     });
   });
 
+  it('has a name of at most 1,024 characters, as the CRD wants it, however long the user name is', () => {
+    const annotations = { 'meshkit.omnirelay.io/changed-by': 'j'.repeat(2_000) };
+    expect(hop(pinnedBy({ annotations }))?.actor).toEqual({ kind: 'User', name: 'j'.repeat(1_024) });
+  });
+
   it('is the field manager of the newest spec write where no user was stamped', () => {
     const managedFields = [
       { manager: 'argocd', time: '2026-11-23T07:00:00Z', fieldsV1: { 'f:spec': {} } },

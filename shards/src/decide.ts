@@ -7,6 +7,7 @@ import {
   readSituation,
   type Situation,
   type Surroundings,
+  wasGranted,
 } from './decide-situation.ts';
 import { isSettled, nextStatus } from './decide-status.ts';
 import { type StepContext, type StepKind, step } from './decide-step.ts';
@@ -85,6 +86,8 @@ export interface DecideInput {
   remembered?: ReadonlyMap<string, Remembered>;
   /** Epochs up to this one were granted in an earlier lineage: their owners are granted their shards again. */
   epochFloor?: number;
+  /** The journal may know who owned shards that were never granted, and cannot be asked yet: they are left as they are. */
+  awaitsJournal?: boolean;
 }
 
 export interface StatusWrite {
@@ -173,7 +176,12 @@ function decideSet(input: DecideInput, set: ShardSet, settings: EffectiveSet): D
   const context = { ...contextOf(input, around, plan), plannedMoves, starts: budget.starts };
 
   const writes: StatusWrite[] = [];
+  let awaiting = 0;
   for (const situation of situations) {
+    if (input.awaitsJournal && situation.intent === 'Active' && !wasGranted(situation.shard)) {
+      awaiting += 1;
+      continue;
+    }
     if (removable(situation, set)) {
       // Deletion is the last step: its owner has let go, and the status said so in an earlier pass.
       if (situation.shard.metadata.deletionTimestamp === undefined) remove.push(situation.shard);
@@ -188,6 +196,7 @@ function decideSet(input: DecideInput, set: ShardSet, settings: EffectiveSet): D
     settings,
     situations,
     missing: missing.length,
+    awaiting,
     nodes,
     plan,
     waiting,

@@ -1,28 +1,28 @@
-import { xxh64 } from './hash.ts';
+import { xxh64, xxh64Of } from './hash.ts';
 import { invalid } from './problem.ts';
 import type { ShardAssignment } from './records.ts';
+import { fingerprint } from './state-digest.ts';
 
 /** Entity tags by RFC 9110, section 8.8.3. Ours hold no characters that would need care. */
 
 /**
- * Of one shard, strong: `"UID.RESOURCEVERSION.REPRESENTATION"`. It names the very state of the object, so that a later
- * `If-Match` can become the precondition of a Kubernetes update.
+ * Of one shard, strong: `"UID.RESOURCEVERSION.CONTENT.REPRESENTATION"`. It names the very state of the object, so that a
+ * later `If-Match` can become the precondition of a Kubernetes update; and what is served of it, because a restored
+ * cluster gives out versions a second time.
  */
-export function shardEtag({ metadata }: ShardAssignment, representation: string): string {
-  return `"${metadata.uid ?? ''}.${metadata.resourceVersion ?? ''}.${representation}"`;
+export function shardEtag(record: ShardAssignment, representation: string): string {
+  const { uid = '', resourceVersion = '' } = record.metadata;
+  return `"${uid}.${resourceVersion}.${fingerprint(record).hash.toString(36)}.${representation}"`;
 }
 
 /**
- * Of a list, weak: a hash over what tells two states of a record apart, and over what else shaped the answer (filter,
- * page, representation). Equal content has an equal tag on every replica and after every restart, and changes of other
- * shards leave it as it is; so it holds no position.
+ * Of a list, weak: a hash over what is served of its records, and over what else shaped the answer (filter, page,
+ * representation). Equal content has an equal tag on every replica and after every restart, and changes of other
+ * shards leave it as it is; so it holds no position. Versions would not do: after a restore they are given out again.
  */
 export function listEtag(records: readonly ShardAssignment[], shapedBy: readonly string[]): string {
-  const parts = [...shapedBy];
-  for (const { metadata, status } of records) {
-    parts.push(`${metadata.uid}:${metadata.generation ?? 0}:${status?.version ?? 0}`);
-  }
-  return weakEtag(parts.join('\n'));
+  const content = xxh64Of(records.map((record) => fingerprint(record).hash));
+  return weakEtag([...shapedBy, content.toString(36)].join('\n'));
 }
 
 /** Of any other content: the hash of its text. */

@@ -16,7 +16,7 @@ export interface Course {
   held?: Held;
   unplaceable?: ShardExplanation['unplaceable'];
   budget: BudgetState;
-  /** The target of a move under way that goes on. */
+  /** The target of a move under way that goes on, or ends there now. */
   inFlightTo?: string;
 }
 
@@ -61,7 +61,10 @@ class Courses {
     if (intent === 'Retired' || intent === 'Disabled') {
       return { course: 'leaves', summary: `goes to nobody: ${next.why.reason}` };
     }
-    if (next.grant) return { course: 'moves', summary: grantSummary(next, owner) };
+    if (next.grant) {
+      const inFlightTo = next.owner === move?.to ? next.owner : undefined;
+      return { course: 'moves', summary: grantSummary(next, owner), inFlightTo };
+    }
     const reason = this.#plan.unplaceable.get(id);
     if (reason)
       return { course: 'unplaceable', unplaceable: { reason, ...hindrance(reason, shard.spec, around) } };

@@ -108,16 +108,25 @@ describe('what the operator does with a shard', () => {
     expect(JSON.stringify(found.nodes)).not.toContain('paused');
   });
 
-  it('a drain that was released moves', () => {
-    const shard = assignment('0000', draining('a', 'b'));
-    const released = {
-      ...shard,
-      metadata: { ...shard.metadata, annotations: { 'meshkit.omnirelay.io/released': 'a/7' } },
-    };
-    expect(explained(state(balanced(released)))).toMatchObject({
+  const moving = assignment('0000', draining('a', 'b'));
+  const annotations = { 'meshkit.omnirelay.io/released': 'a/7' };
+  const released = { ...moving, metadata: { ...moving.metadata, annotations } };
+  it.each([
+    ['was released', released, true, 'released by a at epoch 7'],
+    ['lost its owner', moving, false, 'a is not ready (LeaseExpired)'],
+  ])('a drain that %s moves, and its target is not the owner yet', (_name, shard, alive, why) => {
+    const found = explained(state(balanced(shard), {}, [node('a', alive), node('b'), node('c')]));
+    expect(found).toMatchObject({
       course: 'moves',
-      summary: 'moves from a to b: released by a at epoch 7',
+      owner: 'a',
+      target: 'b',
+      summary: `moves from a to b: ${why}`,
     });
+    const verdicts = new Map(found.nodes.map(({ node, verdict, knob }) => [node, [verdict, knob]]));
+    expect(found.nodes[0]!.node).toBe('b');
+    expect(verdicts.get('b')).toEqual(['target', undefined]);
+    expect(verdicts.get('c')).toEqual(['notNeeded', 'spec.owner.pinned: c on the ShardAssignment']);
+    expect(verdicts.get('a')![0]).toBe(alive ? 'notNeeded' : 'notReady');
   });
 
   it('its node is dead', () => {

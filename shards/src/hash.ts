@@ -1,11 +1,18 @@
 import xxhash from 'xxhash-wasm';
 
 // The only asynchronous step of this package: compiling 3 kB of WebAssembly, after which hashing is synchronous.
-const { h64 } = await xxhash();
+const { h64, h64Raw } = await xxhash();
 
 /** xxh64 of the text's UTF-8 bytes with seed 0, the same on every platform. */
 export function xxh64(text: string): bigint {
   return h64(text);
+}
+
+/** xxh64 of other digests, in the order given. */
+export function xxh64Of(hashes: readonly bigint[]): bigint {
+  const bytes = new DataView(new ArrayBuffer(hashes.length * 8));
+  for (const [at, hash] of hashes.entries()) bytes.setBigUint64(at * 8, hash);
+  return h64Raw(new Uint8Array(bytes.buffer));
 }
 
 /** 64-bit digests as two 32-bit columns, the form in which arithmetic on them is cheap. */

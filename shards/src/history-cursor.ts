@@ -3,7 +3,7 @@ import type { HistoryPoint } from './repository.ts';
 import { openToken, sealToken, tokenInvalid } from './token.ts';
 
 const KIND = 'history';
-const NAME = 'cursor';
+const POINTER = '/query/cursor';
 
 /** Where a diff or a history goes on. */
 export interface HistoryPlace {
@@ -21,12 +21,16 @@ export function sealPlace(about: string, { lineage, from, to, after }: HistoryPl
 
 /** Throws `tokenInvalid`, or `filterMismatch` for a cursor about something else. */
 export function openPlace(about: string, cursor: string): HistoryPlace {
-  const [bound, lineage = '', from = '', fromAt, to = '', toAt, after = ''] = openToken(KIND, cursor, NAME);
-  if (![from, to].every((position) => /^\d{1,40}$/.test(position))) throw tokenInvalid(NAME, 'is damaged');
+  const [bound, lineage = '', from = '', fromAt, to = '', toAt, after = ''] = openToken(
+    KIND,
+    cursor,
+    POINTER,
+  );
+  if (![from, to].every((position) => /^\d{1,40}$/.test(position))) throw tokenInvalid(POINTER, 'is damaged');
   if (bound !== about) {
     const detail = 'belongs to another question: other filters, another mode or another shard';
-    throw new ShardError('filterMismatch', `${NAME} ${detail}; repeat those, or start again without it`, {
-      errors: [{ pointer: `/query/${NAME}`, detail }],
+    throw new ShardError('filterMismatch', `cursor ${detail}; repeat those, or start again without it`, {
+      errors: [{ pointer: POINTER, detail }],
     });
   }
   const point = (position: string, at: string | undefined) => (at ? { position, at } : { position });

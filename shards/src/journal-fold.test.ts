@@ -85,6 +85,11 @@ describe('the fold', () => {
     expect(fold.remembered('a/x')).toEqual({ owner: 'n2', epoch: 2 });
     expect(new JournalFold(fold.state).remembered('a/x')).toEqual({ owner: 'n2', epoch: 2 });
     seen = shards.watched.length;
+    // A status that grants nothing: its set is not there yet.
+    perform(shards, [{ act: 'hop', name: 'x', phase: 'Disabled', node: 'n1', old: false }]);
+    follow(fold, shards, seen);
+    expect(fold.remembered('a/x')).toEqual({ owner: 'n2', epoch: 2 });
+    seen = shards.watched.length;
     perform(shards, [{ act: 'remove', name: 'x' }]);
     follow(fold, shards, seen);
     expect(fold.remembered('a/x')).toEqual({ owner: 'n2', epoch: 2 });

@@ -89,8 +89,8 @@ export class JournalFold {
     const view = this.#held.get(key)?.view;
     if (!view) return departed;
     if (!departed) return view;
-    // One that came back without a status does not make forgotten who it belonged to.
-    const fresh = view.version === 0 && view.owner === undefined;
+    // One that came back and was not granted since does not make forgotten who it belonged to.
+    const fresh = view.epoch === 0 && view.owner === undefined;
     return {
       owner: fresh ? departed.owner : view.owner,
       epoch: Math.max(view.epoch, departed.epoch),

@@ -49,6 +49,20 @@ export function sliceAfter(slice: JournalSlice, position: string): JournalSlice 
   };
 }
 
+/** What of a slice lies before a settled state inside it, or at its end. */
+export function sliceBefore(slice: JournalSlice, { position, ordinal }: Mark): JournalSlice {
+  const { from, to, entries, gaps } = slice;
+  if (compareVersions(to.position, position) <= 0) return slice;
+  const left = entries.filter((entry) => compareVersions(entry.position, position) <= 0);
+  const { anchor } = marksOf(from, left).at(-1) ?? from;
+  return {
+    from,
+    to: { position, ordinal, anchor },
+    entries: left,
+    gaps: gaps.filter((gap) => compareVersions(gap.from, position) < 0),
+  };
+}
+
 /** `why`: a clause that says what became of it. */
 export function journalExpired(position: string, { floor, mark }: JournalHead, why: string): ShardError {
   return new ShardError(

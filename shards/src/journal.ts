@@ -1,5 +1,5 @@
 import type { ChangeHistory, Mark, Point } from './change.ts';
-import type { Departed } from './journal-fold.ts';
+import type { Departed, JournalFold } from './journal-fold.ts';
 import type { ShardView } from './shard-view.ts';
 
 /**
@@ -49,6 +49,47 @@ export interface JournalHead {
   readonly mark: Mark;
   /** The oldest settled state from which on every entry is there. */
   readonly floor: Mark & { readonly at: string };
+}
+
+/** What the head says beyond what readers need: by it a writer that takes over, and whoever notices a restore, know. */
+export interface WrittenHead extends JournalHead {
+  readonly mark: Mark & { readonly at: string };
+  /** The nonces so far, oldest first, the present one last; at most 16. */
+  readonly nonces: readonly string[];
+  /** Ids given to `--new-lineage` that have been served; at most 16. */
+  readonly requests?: readonly string[];
+  /** Owned shards with an epoch up to this one are granted again: they were granted in an earlier lineage. */
+  readonly epochFloor?: number;
+  /** Grows with every append; absent before the first. */
+  readonly last?: { readonly sequence: number };
+  /** From the floor on; shown to people. */
+  readonly entries: number;
+  readonly bytes: number;
+}
+
+/**
+ * The writing end of the history, for one term: whoever takes over makes every later call reject with reason
+ * `journalFenced`. How to take over is the store's own. One call at a time.
+ */
+export interface JournalWriter {
+  readonly spec: WrittenHead;
+  /** The state at the head. */
+  readonly fold: JournalFold;
+  /** The pieces that it is kept in; their number is shown. */
+  readonly segments: readonly unknown[];
+  /**
+   * Writes down consecutive entries after the head. `position`: the settled one after them, where that is not the last
+   * entry's. When it rejects with anything but a fence, the same call may be repeated; nothing is written twice.
+   */
+  append(
+    entries: readonly JournalEntry[],
+    end: { position?: string; gap?: Gap },
+    signal: AbortSignal,
+  ): Promise<void>;
+  /** Tidies up what appends left behind. To be called after them, so that an idle journal rests. */
+  maintain(signal: AbortSignal): Promise<void>;
+  /** Looks whether what was written is still there and heals what is not. No writes if all is well. */
+  verify(signal: AbortSignal): Promise<void>;
 }
 
 /**

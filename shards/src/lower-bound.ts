@@ -11,6 +11,8 @@ export interface LowerBound {
   deficit: number;
   /** max(orphans + excess, deficit): each move can take away one excess or place one orphan, and fill one deficit. */
   moves: number;
+  /** False where shards that are pinned or paused keep some node from its bounds, whatever moves: nothing is needed then. */
+  attainable: boolean;
 }
 
 /** Whether `lowerBound` has an answer. */
@@ -40,20 +42,25 @@ export function lowerBound(input: PlacementInput): LowerBound {
   }
   const loads = new Map([...weights.keys()].map((name) => [name, 0n]));
   const add = (name: string) => loads.set(name, loads.get(name)! + 1n);
+  /** Of the loads, shards that may not move. */
+  const held = new Map(loads);
+  const hold = (name: string) => held.set(name, held.get(name)! + 1n);
   let orphans = 0;
   let placeless = 0;
   for (const { owner, pinned, fixed } of shards) {
     if (!fixed && pinned !== undefined && weights.has(pinned)) {
       add(pinned);
+      hold(pinned);
       if (owner !== pinned) orphans++;
     } else if (owner !== undefined && weights.has(owner)) {
       add(owner);
+      if (fixed) hold(owner);
     } else if (!fixed && !(owner !== undefined && cordoned.has(owner))) {
       orphans++;
       placeless++;
     }
   }
-  if (weights.size === 0) return { orphans: 0, excess: 0, deficit: 0, moves: 0 };
+  if (weights.size === 0) return { orphans: 0, excess: 0, deficit: 0, moves: 0, attainable: true };
 
   const [whole = '', decimals = ''] = loadBound.split('.');
   const c = { numerator: BigInt(whole + decimals), denominator: 10n ** BigInt(decimals.length) };
@@ -61,6 +68,9 @@ export function lowerBound(input: PlacementInput): LowerBound {
   const weightSum = [...weights.values()].reduce((sum, weight) => sum + weight, 0n);
   let excess = 0n;
   let deficit = 0n;
+  /** What the nodes together hold at the least. */
+  let least = 0n;
+  let attainable = true;
   for (const [name, load] of loads) {
     const share = total * weights.get(name)!;
     const floor = share / weightSum;
@@ -69,10 +79,15 @@ export function lowerBound(input: PlacementInput): LowerBound {
     const cap = bounded > ceil ? bounded : ceil;
     if (load > cap) excess += load - cap;
     if (load < floor) deficit += floor - load;
+    const stuck = held.get(name)!;
+    if (stuck > cap) attainable = false;
+    least += floor;
+    if (stuck > floor) least += stuck - floor;
   }
   // Shards that are pinned go where they must, so only the others can serve to fill a deficit.
   const pins = BigInt(orphans - placeless);
   const others = BigInt(placeless) + excess;
   const moves = pins + (others > deficit ? others : deficit);
-  return { orphans, excess: Number(excess), deficit: Number(deficit), moves: Number(moves) };
+  attainable &&= least <= total;
+  return { orphans, excess: Number(excess), deficit: Number(deficit), moves: Number(moves), attainable };
 }

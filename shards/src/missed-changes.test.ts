@@ -91,6 +91,39 @@ describe('what was missed', () => {
     expect(changes.map(({ coalesced }) => coalesced)).toEqual([12, ...Array(7).fill(undefined)]);
   });
 
+  it('counts every change of a shard that it does not tell: edits, and what is no transition', () => {
+    fc.assert(
+      fc.property(fc.array(act, { maxLength: 20 }), fc.array(act, { maxLength: 60 }), (earlier, later) => {
+        const shards = new ShardHistory();
+        perform(shards, earlier);
+        const known = shards.byKey();
+        const seen = shards.watched.length;
+        perform(shards, later);
+        const changes = missedChanges(known, shards.records.values(), shards.version);
+        for (const [key, { metadata }] of shards.byKey()) {
+          const isSame = ({ after }: Change) => after?.metadata.uid === metadata.uid;
+          const happened = shards.watched.slice(seen).filter(isSame).length;
+          const isNew = known.get(key)?.metadata.uid !== metadata.uid;
+          const told = changes.filter(isSame).reduce((sum, { coalesced = 0 }) => sum + 1 + coalesced, 0);
+          // The creation of a shard is told together with what came next.
+          expect(told).toBe(isNew && happened > 1 ? happened - 1 : happened);
+        }
+      }),
+    );
+  });
+
+  it('says of edits that nobody saw that they were several', () => {
+    const shards = new ShardHistory();
+    shards.create('x');
+    shards.hop('x', 'Active', 'n1');
+    const known = shards.byKey();
+    for (let edits = 0; edits < 3; edits += 1) shards.edit('x');
+    const [edited, ...none] = missedChanges(known, shards.records.values(), shards.version);
+    expect(none).toEqual([]);
+    expect([edited?.before?.metadata.generation, edited?.after?.metadata.generation]).toEqual([1, 4]);
+    expect(edited?.coalesced).toBe(2);
+  });
+
   it('folds transitions without an epoch into the next one that has it', () => {
     const shards = new ShardHistory();
     shards.create('x');

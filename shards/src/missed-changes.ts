@@ -6,17 +6,17 @@ import {
   type Transition,
 } from './records.ts';
 import { served } from './shard-view.ts';
-import { MAX_TRANSITIONS } from './transition.ts';
 
 /**
  * What must have happened between two states that are both known, when nobody watched: a list after an outage, compared
  * with what was known before. Applied in order to `known`, the changes give `listed`; each carries its `history`.
  *
  * A changed record ends at its own resourceVersion. The transitions it went through, as far as its status still tells
- * them, come before and share that position with smaller ordinals; what fell out is counted as `coalesced` on the first
- * change after it. A record that was replaced (another uid) is deleted at its successor's position, ordinal 0; one that is
- * gone, at the list's. Transitions are told by their version, so that none is told twice to whoever knows the one before.
- * Other steps between (conditions, endpoints) leave no trace.
+ * them, come before and share that position with smaller ordinals. Transitions that fell out, edits of the spec and other
+ * steps between (conditions, endpoints) leave no trace but a version and a generation that have grown: they are counted as
+ * `coalesced` on the first change after them. A record that was replaced (another uid) is deleted at its successor's
+ * position, ordinal 0; one that is gone, at the list's. Transitions are told by their version, so that none is told twice
+ * to whoever knows the one before.
  *
  * @param known keyed by `namespace/name`; records made by `recordOf` will do
  * @param listed as the list gave them, with resourceVersion and recentTransitions
@@ -69,34 +69,34 @@ function stepsTo(before: ShardAssignment | undefined, after: ShardAssignment): S
   const recent = after.status?.recentTransitions ?? [];
   const since = before?.status?.version ?? 0;
   const missed = recent.filter(({ version }) => version > since).sort((a, b) => a.version - b.version);
-  const newest = missed.at(-1);
   const steps: Step[] = [];
   let from = before;
-  // Transitions that are no longer told can only be older than all that are.
-  let lost = recent.length < MAX_TRANSITIONS || !missed[0] ? 0 : missed[0].version - since - 1;
-  for (const hop of missed.slice(0, -1)) {
-    const epoch = hop.epoch;
-    if (epoch === undefined) {
-      lost += 1;
-      continue;
-    }
-    const to = hopRecord(from, after, hop, epoch);
-    steps.push({ before: from, after: to, history: hopHistory(from, to, hop), at: hop.at, ...count(lost) });
+  const push = (to: ShardAssignment, hop?: Transition) => {
+    steps.push({
+      before: from,
+      after: to,
+      history: hop && hopHistory(from, to, hop),
+      at: hop?.at,
+      ...lostBetween(from, to),
+    });
     from = to;
-    lost = 0;
+  };
+  for (const hop of missed.slice(0, -1)) {
+    if (hop.epoch !== undefined) push(hopRecord(from, after, hop, hop.epoch), hop);
   }
-  steps.push({
-    before: from,
-    after,
-    history: newest && hopHistory(from, after, newest),
-    at: newest?.at,
-    ...count(lost),
-  });
+  push(after, missed.at(-1));
   return steps;
 }
 
-function count(coalesced: number): { coalesced?: number } {
-  return coalesced > 0 ? { coalesced } : {};
+/**
+ * An edit of the spec counts its generation up by one, and any other served change its version: what they grew by beyond
+ * one change was lost. Of a shard that is new, its creation is told together with the first of them.
+ */
+function lostBetween(before: ShardAssignment | undefined, after: ShardAssignment): { coalesced?: number } {
+  const edits = (after.metadata.generation ?? 1) - (before?.metadata.generation ?? 1);
+  const versions = (after.status?.version ?? 0) - (before?.status?.version ?? 0);
+  const lost = Math.max(0, edits) + Math.max(0, versions) - 1;
+  return lost > 0 ? { coalesced: lost } : {};
 }
 
 function hopHistory(

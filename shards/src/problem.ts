@@ -20,6 +20,11 @@ export interface Fault {
   detail: string;
 }
 
+/** What people call the place: the last part of it. */
+export function nameOf(pointer: string): string {
+  return pointer.slice(pointer.lastIndexOf('/') + 1);
+}
+
 export const PROBLEM_MEDIA_TYPE = 'application/problem+json';
 
 export function problemOf(error: ShardError): Problem {
@@ -62,8 +67,6 @@ function codeOfStatus(status: number): ErrorCode {
 
 /** An `invalidArgument` that points at each fault; the message joins them, so that it reads well on its own. */
 export function invalid(faults: readonly Fault[]): ShardError {
-  const message = faults.map(
-    ({ pointer, detail }) => `${pointer.slice(pointer.lastIndexOf('/') + 1)}: ${detail}`,
-  );
+  const message = faults.map(({ pointer, detail }) => `${nameOf(pointer)}: ${detail}`);
   return new ShardError('invalidArgument', message.join('; '), { errors: faults });
 }

@@ -16,11 +16,14 @@ export interface ShardFilter {
 }
 
 /** How new an answer is. Positions are resourceVersions: compare them with `compareVersions`. */
-export interface VersionVector {
+export interface AsOf {
   /** Changes when positions stop being comparable with earlier ones. */
   lineage?: string;
   /** resourceVersion of the newest change that the answer reflects. The only one that clients compare. */
   position: string;
+}
+
+export interface VersionVector extends AsOf {
   /** The newest change seen in each namespace of the answer. */
   namespaces: Record<string, string>;
 }
@@ -142,6 +145,8 @@ export interface ShardRepository {
    * yet; the same call without `at` then goes on at the newest state.
    */
   list(filter: ShardFilter, page: PageRequest): Promise<ShardPage>;
+  /** How new an answer is, at least, that is asked for afterwards. */
+  asOf(): AsOf;
   get(namespace: string, name: string): Promise<ShardAssignment | undefined>;
   /** Ordered by namespace, then name; of one namespace when given. */
   nodes(namespace?: string): Promise<OwningNode[]>;

@@ -44,6 +44,20 @@ describe('resume token', () => {
     expect(codeOf(() => openResumeToken({ namespace: 'payments' }, token))).toBe('filterMismatch');
   });
 
+  it('that is refused names the place that it came in', () => {
+    const header = '/header/last-event-id';
+    const token = sealResumeToken(filterDigest(filter), point);
+    for (const open of [
+      () => openResumeToken(filter, 'garbage', header),
+      () => openResumeToken({}, token, header),
+    ]) {
+      expect(open).toThrow(/^last-event-id /);
+      expect(open).toThrow(
+        expect.objectContaining({ details: { errors: [expect.objectContaining({ pointer: header })] } }),
+      );
+    }
+  });
+
   it('is refused when a single character differs', () => {
     const token = sealResumeToken(filterDigest(filter), point);
     fc.assert(

@@ -1,10 +1,10 @@
 import { filterDigest } from './cursor.ts';
 import { ShardError } from './errors.ts';
+import { nameOf } from './problem.ts';
 import type { ShardFilter } from './repository.ts';
 import { openToken, sealToken, tokenInvalid } from './token.ts';
 
 const KIND = 'resume';
-const NAME = 'resumeToken';
 const SNAPSHOT = 's';
 const BEYOND = 'b';
 
@@ -30,24 +30,28 @@ export function sealResumeToken(filter: string, point: ResumePoint): string {
   return sealToken(KIND, [filter, lineage, position, anchor, mode]);
 }
 
-/** Throws `tokenInvalid`, or `filterMismatch` for a token of another filter. */
-export function openResumeToken(filter: ShardFilter, token: string): ResumePoint {
-  const { bound, ...point } = openAnyResumeToken(token, NAME);
+/** `pointer`: where the token came in. Throws `tokenInvalid`, or `filterMismatch` for a token of another filter. */
+export function openResumeToken(
+  filter: ShardFilter,
+  token: string,
+  pointer = '/query/resumeToken',
+): ResumePoint {
+  const { bound, ...point } = openAnyResumeToken(token, pointer);
   if (bound !== filterDigest(filter)) {
     const detail = 'belongs to a list or watch with other filters';
     throw new ShardError(
       'filterMismatch',
-      `${NAME} ${detail}; repeat those filters, or start again without it`,
-      { errors: [{ pointer: `/query/${NAME}`, detail }] },
+      `${nameOf(pointer)} ${detail}; repeat those filters, or start again without it`,
+      { errors: [{ pointer, detail }] },
     );
   }
   return point;
 }
 
-/** A token of whatever filter; `bound` is that filter's digest, `name` the parameter that it came in. Throws `tokenInvalid`. */
-export function openAnyResumeToken(token: string, name: string): ResumePoint & { bound: string } {
-  const [bound = '', lineage = '', position = '', anchor = '', mode = ''] = openToken(KIND, token, name);
-  if (!/^\d{1,40}$/.test(position)) throw tokenInvalid(name, 'is damaged');
+/** A token of whatever filter; `bound` is that filter's digest, `pointer` where it came in. Throws `tokenInvalid`. */
+export function openAnyResumeToken(token: string, pointer: string): ResumePoint & { bound: string } {
+  const [bound = '', lineage = '', position = '', anchor = '', mode = ''] = openToken(KIND, token, pointer);
+  if (!/^\d{1,40}$/.test(position)) throw tokenInvalid(pointer, 'is damaged');
   const [, beyond] = new RegExp(`^${BEYOND}(\\d{1,40})$`).exec(mode) ?? [];
   return { bound, lineage, position, anchor, snapshot: mode === SNAPSHOT, beyond };
 }

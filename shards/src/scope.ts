@@ -57,7 +57,7 @@ const SERVICE_ACCOUNT = /^system:serviceaccount:([^:]+):([^:]+)$/;
 export function scopeMissing(user: string, scope: Scope, target: Target): ShardError {
   const { namespace } = target;
   const where = namespace === undefined ? 'all namespaces' : `namespace ${namespace}`;
-  const check = checkCommand(user, scope, namespace);
+  const check = checkCommand(user, scope, SCOPE_RESOURCE, namespace);
   const grant = grantCommand(user, scope, namespace);
   const missing = `missing scope mesh.${scope} in ${where} for user ${user}`;
   // Whoever may read one namespace and asks for all has a way out that needs nobody's help: name it first.
@@ -75,11 +75,34 @@ export function scopeMissing(user: string, scope: Scope, target: Target): ShardE
   });
 }
 
+/** What Kubernetes itself refused, and to whom. */
+export interface RefusedAccess {
+  user: string;
+  verb: string;
+  resource: string;
+  group: string;
+  /** Absent: all namespaces. */
+  namespace?: string;
+}
+
+const KINDS = ['shardsets', 'shardassignments', 'meshnodes'];
+const LOOK = ['get', 'list', 'watch'];
+
+/** The commands that check and grant a verb of Kubernetes, as for a scope; undefined where no role for people carries it. */
+export function accessRemedy(refused: RefusedAccess): { check: string; grant: string } | undefined {
+  const { user, verb, resource, group, namespace } = refused;
+  if (group !== GROUP || !KINDS.includes(resource)) return undefined;
+  return {
+    check: checkCommand(user, verb, resource, namespace),
+    grant: grantCommand(user, LOOK.includes(verb) ? 'read' : 'operate', namespace),
+  };
+}
+
 /** As the user runs it; a service account has no shell, so somebody else runs it on its behalf. */
-function checkCommand(user: string, scope: Scope, namespace: string | undefined): string {
+function checkCommand(user: string, verb: string, resource: string, namespace: string | undefined): string {
   const as = SERVICE_ACCOUNT.test(user) ? ` --as ${quoted(user)}` : '';
   const where = namespace === undefined ? '--all-namespaces' : `-n ${quoted(namespace)}`;
-  return `kubectl auth can-i ${scope} ${SCOPE_RESOURCE}.${GROUP} ${where}${as}`;
+  return `kubectl auth can-i ${verb} ${resource}.${GROUP} ${where}${as}`;
 }
 
 function grantCommand(user: string, scope: Scope, namespace: string | undefined): string {
@@ -94,8 +117,8 @@ function grantCommand(user: string, scope: Scope, namespace: string | undefined)
   return `kubectl create ${kind} ${name} --clusterrole=${role} ${subject}${where}`;
 }
 
-/** User names are free text, and this one is meant to be pasted into a shell. */
-function quoted(word: string): string {
+/** A word for a shell: user names, for one, are free text, and commands are there to be pasted. */
+export function quoted(word: string): string {
   return /^[\w@%+=:,./-]+$/.test(word) ? word : `'${word.replaceAll("'", `'\\''`)}'`;
 }
 

@@ -1,6 +1,6 @@
 import type { Outlook } from './decide-plan.ts';
 import type { Plan } from './placement.ts';
-import type { SimulatedBalance, SimulatedNode, SimulatedZone } from './simulate.ts';
+import type { SimulatedBalance, SimulatedChurn, SimulatedNode, SimulatedZone } from './simulate.ts';
 
 /** A set at one moment: what is planned from, and who holds what. */
 export interface Moment {
@@ -94,7 +94,11 @@ function rounded(value: number): number {
   return Math.round(value * 10_000) / 10_000;
 }
 
-/** Six decimals: one shard in a million still counts; 0 of nothing. */
-export function fractionOf(part: number, whole: number): number {
-  return whole === 0 ? 0 : Math.round((part / whole) * 1_000_000) / 1_000_000;
+/** The share of shards that leave their node. Six decimals: one shard in a million still counts; 0 of nothing. */
+export function fractionOf(
+  { moves, placements, shards }: Pick<SimulatedChurn, 'moves' | 'placements' | 'shards'>,
+  retired: number,
+): number {
+  const whole = shards + retired;
+  return whole === 0 ? 0 : Math.round(((moves - placements + retired) / whole) * 1_000_000) / 1_000_000;
 }

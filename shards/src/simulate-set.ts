@@ -71,8 +71,8 @@ export function simulateSet(simulation: SetSimulation): SimulatedSet | { skipped
       moves: moves.length,
       placements,
       pending: moves.filter(({ shard }) => pending.has(shard)).length,
-      lowerBound: hasLowerBound(outlook.input) ? lowerBound(outlook.input).moves : undefined,
-      fraction: fractionOf(moves.length - placements, shards),
+      lowerBound: boundOf(outlook),
+      fraction: fractionOf({ moves: moves.length, placements, shards }, retired.length),
       shards,
     },
     totals: {
@@ -134,6 +134,11 @@ function unplaceableOf(
     const owner = situation?.ownerAlive ? situation.owner : undefined;
     return { shard, owner, reason, ...hindrance(reason, situation?.shard.spec ?? {}, around) };
   });
+}
+
+function boundOf({ input }: Outlook): number | undefined {
+  const bound = hasLowerBound(input) ? lowerBound(input) : undefined;
+  return bound?.attainable ? bound.moves : undefined;
 }
 
 function matrixOf(moves: readonly SimulatedMove[]): SimulatedSet['matrix'] {

@@ -199,6 +199,14 @@ describe('a change that is only thought of', () => {
     expect(set.balance.after.nodes.map(({ load }) => load)).toEqual([10, 10, 10, 10]);
   });
 
+  it('no lower bound where pins rule a fair share out', () => {
+    const from = settled(40, NODES);
+    const shards = from.shards.map(({ spec }) =>
+      assignment(spec.shardId, { owner: 'a' }, { owner: { pinned: 'a' } }),
+    );
+    expect(one({}, { ...from, shards }).churn).toMatchObject({ moves: 0, lowerBound: undefined });
+  });
+
   it('what the operator would do anyway is told apart', () => {
     const from = settled(40, NODES);
     const more = { ...from, nodes: [...from.nodes, node('e')] };
@@ -223,10 +231,11 @@ describe('manifests', () => {
     );
   });
 
-  it('shrink a set: the last ids are retired', () => {
-    const set = one({ manifests: [manifest({ shards: { count: 38 } })] });
-    expect(set.retired).toEqual(['0038', '0039']);
-    expect(set.totals.retired).toBe(2);
+  it('shrink a set: the last ids are retired, and that is churn', () => {
+    const { retired, totals, churn } = one({ manifests: [manifest({ shards: { count: 38 } })] });
+    expect(retired).toEqual(['0038', '0039']);
+    expect(totals.retired).toBe(2);
+    expect(churn).toMatchObject({ fraction: (churn.moves + 2) / 40, shards: 38 });
   });
 
   it('add a set, a shard with a pin, a node; a status is never taken from them', () => {
@@ -244,9 +253,9 @@ describe('manifests', () => {
   });
 
   it('disable a shard: it goes to nobody', () => {
-    expect(one({ manifests: [assignment('0007', undefined, { state: 'Disabled' })] }).retired).toEqual([
-      '0007',
-    ]);
+    const { retired, churn } = one({ manifests: [assignment('0007', undefined, { state: 'Disabled' })] });
+    expect(retired).toEqual(['0007']);
+    expect(churn.fraction).toBe((churn.moves + 1) / 40);
   });
 
   it('keep what is known of an object: owner, readiness, labels', () => {

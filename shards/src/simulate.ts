@@ -126,9 +126,12 @@ export interface SimulatedChurn {
   placements: number;
   /** Of `moves`, those that the operator would make without any change as well. */
   pending: number;
-  /** The fewest moves that any planner could make; absent where that has no closed form: see `lowerBound`. */
+  /** The fewest moves that any planner could make; absent where that has no closed form, or pins and paused shards rule a fair share out: see `lowerBound`. */
   lowerBound?: number;
-  /** (moves - placements) / shards; 0 when there is no shard. */
+  /**
+   * Shards that leave their node, for another one or because they are retired:
+   * (moves - placements + retired) / (shards + retired); 0 when there is no shard.
+   */
   fraction: number;
   /** Of the sets, after the change. */
   shards: number;
@@ -184,7 +187,7 @@ export interface SimulatedSet {
   moves: SimulatedMove[];
   /** By shard id. */
   unplaceable: SimulatedUnplaceable[];
-  /** Ids that leave the set: drained, then owned by nobody. */
+  /** Ids with an owner that leave the set or are disabled: drained, then owned by nobody. */
   retired: string[];
   churn: SimulatedChurn;
   /** Exact, whatever the lists have. */
@@ -294,16 +297,17 @@ function totalsOf(sets: readonly SimulatedSet[]): Simulation['totals'] {
   const moves = sum(({ churn }) => churn.moves);
   const placements = sum(({ churn }) => churn.placements);
   const shards = sum(({ churn }) => churn.shards);
+  const retired = sum(({ totals }) => totals.retired);
   return {
     sets: sets.length,
     moves,
     placements,
     pending: sum(({ churn }) => churn.pending),
     lowerBound: bounds.includes(undefined) ? undefined : sum(({ churn }) => churn.lowerBound ?? 0),
-    fraction: fractionOf(moves - placements, shards),
+    fraction: fractionOf({ moves, placements, shards }, retired),
     shards,
     unplaceable: sum(({ totals }) => totals.unplaceable),
-    retired: sum(({ totals }) => totals.retired),
+    retired,
     estimatedDurationMs: durations.includes(undefined)
       ? undefined
       : durations.reduce((most: number, ms = 0) => Math.max(most, ms), 0),

@@ -9,8 +9,15 @@ export interface Fingerprint {
   size: number;
 }
 
+/** Records are replaced, never altered: each is looked at once. */
+const known = new WeakMap<ShardAssignment, Fingerprint>();
+
 export function fingerprint(record: ShardAssignment): Fingerprint {
-  return fingerprintOf(served(record));
+  const found = known.get(record);
+  if (found) return found;
+  const made = fingerprintOf(served(record));
+  known.set(record, made);
+  return made;
 }
 
 /** Of a view as `served` makes it: the order of its members counts. */

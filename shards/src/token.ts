@@ -1,4 +1,5 @@
 import { ShardError } from './errors.ts';
+import { nameOf } from './problem.ts';
 
 /**
  * Opaque texts that clients hand back: base64url of a version byte, a kind, fields and a checksum. They grant
@@ -18,9 +19,9 @@ export function sealToken(kind: string, fields: readonly string[]): string {
   return encode(bytes);
 }
 
-/** The fields of `sealToken`. Throws `tokenInvalid`, with what to do about it. */
-export function openToken(kind: string, token: string, name: string): string[] {
-  const refuse = (problem: string) => tokenInvalid(name, problem);
+/** The fields of `sealToken`; `pointer` says where the token came in. Throws `tokenInvalid`, with what to do about it. */
+export function openToken(kind: string, token: string, pointer: string): string[] {
+  const refuse = (problem: string) => tokenInvalid(pointer, problem);
   const bytes = token.length <= MAX_LENGTH ? decode(token) : undefined;
   if (!bytes || bytes.length <= 1 + CHECKSUM_BYTES) throw refuse('is not one that this API handed out');
   if (bytes[0] !== VERSION) throw refuse('is of a version that this server does not know');
@@ -45,10 +46,10 @@ function textsOf(json: string): string[] {
   }
 }
 
-/** `name`: of the query parameter. */
-export function tokenInvalid(name: string, problem: string): ShardError {
-  return new ShardError('tokenInvalid', `${name} ${problem}; start again without it`, {
-    errors: [{ pointer: `/query/${name}`, detail: problem }],
+/** `pointer`: `/query/NAME` or `/header/NAME`. */
+export function tokenInvalid(pointer: string, problem: string): ShardError {
+  return new ShardError('tokenInvalid', `${nameOf(pointer)} ${problem}; start again without it`, {
+    errors: [{ pointer, detail: problem }],
   });
 }
 

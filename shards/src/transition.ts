@@ -1,4 +1,10 @@
-import { type Actor, CHANGED_BY_ANNOTATION, type ObjectMeta, type Transition } from './records.ts';
+import {
+  type Actor,
+  CHANGED_BY_ANNOTATION,
+  type KubeObject,
+  type ObjectMeta,
+  type Transition,
+} from './records.ts';
 
 /** `status.recentTransitions` keeps this many; the journal keeps all. */
 export const MAX_TRANSITIONS = 8;
@@ -10,7 +16,7 @@ export function operatorActor(cause: string): Actor {
 
 /**
  * Who last changed the spec: the authenticated user that the admission policy stamped (Kubernetes 1.36+), else
- * the field manager of the newest spec write, else undefined.
+ * the field manager of the newest spec write, else undefined. See `unstamped`.
  */
 export function specActor(metadata: ObjectMeta): Actor | undefined {
   const user = metadata.annotations?.[CHANGED_BY_ANNOTATION];
@@ -24,6 +30,13 @@ export function specActor(metadata: ObjectMeta): Actor | undefined {
     if (!newest || time >= newest.time) newest = { manager: entry.manager, time };
   }
   return newest && { kind: 'FieldManager', name: newest.manager };
+}
+
+/** The object as it is to be read where anybody may have written the stamp: without it. */
+export function unstamped<T extends KubeObject>(object: T): T {
+  if (object.metadata.annotations?.[CHANGED_BY_ANNOTATION] === undefined) return object;
+  const { [CHANGED_BY_ANNOTATION]: _, ...annotations } = object.metadata.annotations;
+  return { ...object, metadata: { ...object.metadata, annotations } };
 }
 
 /** Oldest first; the oldest fall out. */

@@ -27,7 +27,7 @@ export function create(store: Store, kind: Kind, target: Target, body: Json): St
     );
   const fresh = { uid: randomUUID(), resourceVersion: undefined, creationTimestamp: timestamp() };
   Object.assign(metadata, fresh, kind.generation && { generation: 1 });
-  metadata.managedFields = managedBy(kind, target);
+  metadata.managedFields = managedBy(kind, target, next);
   if (kind.status) next.status = undefined;
   validate(kind, next);
   const key = keyOf(target.namespace, metadata.name);
@@ -51,7 +51,7 @@ export function update(store: Store, kind: Kind, target: Target, body: Json, pat
     subresource === 'status' ? { ...previous, status: next.status } : withServerFields(kind, next, previous);
   validate(kind, merged, previous, subresource);
   if (same(merged, previous)) return previous;
-  const metadata = { ...merged.metadata, managedFields: managedBy(kind, target, previous) };
+  const metadata = { ...merged.metadata, managedFields: managedBy(kind, target, merged, previous) };
   const isSpec = !same({ ...merged, metadata: {} }, { ...previous, metadata: {} }) && !subresource;
   if (kind.generation && isSpec) metadata.generation = (previous.metadata.generation ?? 0) + 1;
   const stored = { ...merged, metadata };
@@ -197,13 +197,15 @@ function same(a: object, b: object): boolean {
   return isDeepStrictEqual(JSON.parse(JSON.stringify(a)), JSON.parse(JSON.stringify(b)));
 }
 
-/** Who changed what last, one entry per manager and subresource; without the field sets, which only server-side apply needs. */
-function managedBy({ apiVersion }: Kind, { manager, subresource }: Target, previous?: Stored) {
-  const others = (previous?.metadata.managedFields ?? []).filter(
-    (one) => one.manager !== manager || one.subresource !== subresource,
-  );
-  const what = { apiVersion, fieldsType: 'FieldsV1', fieldsV1: {} };
-  return [...others, { manager, operation: 'Update', time: timestamp(), subresource, ...what }];
+/** Who changed what last, one entry per manager and subresource; of the field sets `spec` alone, from which the operator knows who acted. */
+function managedBy({ apiVersion }: Kind, { manager, subresource }: Target, next: Stored, previous?: Stored) {
+  const entries = previous?.metadata.managedFields ?? [];
+  const isMine = (one: Json) => one.manager === manager && one.subresource === subresource;
+  const wrote = entries.some((one) => isMine(one) && one.fieldsV1?.['f:spec']);
+  const fieldsV1 = wrote || !same({ spec: next.spec }, { spec: previous?.spec }) ? { 'f:spec': {} } : {};
+  const what = { apiVersion, fieldsType: 'FieldsV1', fieldsV1 };
+  const mine = { manager, operation: 'Update', time: timestamp(), subresource, ...what };
+  return [...entries.filter((one) => !isMine(one)), mine];
 }
 
 /** Kubernetes timestamps are whole seconds. */

@@ -48,6 +48,14 @@ export const BUGS: readonly PlantedBug[] = [
     faultClass: 'filters',
   },
   {
+    name: 'event-written-twice',
+    what: 'every live change is written twice to every stream',
+    file: 'api-server/src/watch-stream.ts',
+    find: '    this.#write(due);\n',
+    replace: '    this.#write(due);\n    this.#write(due);\n',
+    faultClass: 'filters',
+  },
+  {
     name: 'early-bookmark',
     what: 'a resumed stream begins with a bookmark of now, before the changes that lead there',
     file: 'api-server/src/watch-stream.ts',

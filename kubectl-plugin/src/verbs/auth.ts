@@ -9,7 +9,7 @@ import {
   scopeMissing,
 } from '@meshkit/shards/scope';
 import { limitsOf } from '../connected.ts';
-import { connectApi, connectKube, findApi } from '../connection.ts';
+import { connectApi, connectKube, findApi, sameFlags } from '../connection.ts';
 import { type Flags, namespaceOf } from '../flags.ts';
 import { fieldsText, printAnswer, styled } from '../print.ts';
 import { withProgress } from '../progress.ts';
@@ -44,7 +44,8 @@ export const canI: Work<object> = async ({ flags, format, around }, asked) =>
     const namespace = namespaceOf(flags, judge.namespace);
     const { user, scopes } = await judge.access(namespace);
     const scope = `mesh.${asked}`;
-    const { allowed = false, grant } = scopes.find((one) => one.scope === scope) ?? {};
+    const { allowed = false, grant: command } = scopes.find((one) => one.scope === scope) ?? {};
+    const grant = command && command + sameFlags(flags).cluster;
     const model: Permission = { allowed, scope, namespace, user, decidedBy: judge.by, grant };
     const text = ({ allowed }: Permission, look: { color: boolean }) =>
       `${styled(allowed ? 'green' : 'red', allowed ? 'yes' : 'no', look)}\n`;
@@ -114,7 +115,7 @@ async function judgeOf(flags: Flags, around: Surroundings): Promise<Judge> {
   if (api instanceof ShardError) throw api;
   const { server } = api;
   const context = await around.loadContext(flags).catch(() => undefined);
-  const client = await connectApi(api, around);
+  const client = await connectApi(api, flags, around);
   return {
     by: 'api',
     server,

@@ -61,7 +61,9 @@ async function diffOfManifests({ flags, format, around }: Call<DiffFlags>, paths
   const { files, stdout } = around;
   const { recursive = false } = flags;
   const context = await around.loadContext({ ...flags, env: around.env });
-  const namespace = namespaceOf(flags, context?.namespace ?? 'default') ?? 'default';
+  const fallback = context?.namespace ?? 'default';
+  // For objects that name none; -A says nothing about them.
+  const namespace = namespaceOf(flags, fallback) ?? fallback;
   const { items, others } = await manifestsIn(paths, { files, recursive, namespace });
   const applied = await withProgress('waiting for the dry run', around, dryRunOf(items, flags, around));
   const model = manifestDiff(applied, others);

@@ -1,4 +1,5 @@
 import type { HistoryPage } from '@meshkit/shards/repository';
+import { bareName } from '../columns.ts';
 import { connected, limitsOf } from '../connected.ts';
 import { logText } from '../log-text.ts';
 import { counted, type Look, printAnswer } from '../print.ts';
@@ -7,7 +8,7 @@ import type { Work } from '../verb.ts';
 export const history: Work<{ since?: string }> = ({ flags, format, around }, name) =>
   connected(flags, around, async (source, fallback) => {
     const { since, pageSize, limit } = flags;
-    const key = { namespace: flags.namespace ?? fallback, name: name as string };
+    const key = { namespace: flags.namespace ?? fallback, name: bareName(name) };
     const limits = { ...limitsOf(flags, around), pageSize, limit };
     let model: HistoryPage | undefined;
     for await (const page of source.history({ ...key, since }, limits)) {

@@ -93,10 +93,10 @@ function movedShards({ sets }: Simulation): string[] {
   );
 }
 
-/** Shards without an owner are not counted: to give them one is no churn. */
+/** Shards without an owner are not counted: to give them one is no churn. Retired ones are: they lose theirs. */
 function exceededLimits({ totals }: Simulation, flags: SimulateFlags): string[] {
   const { maxMoves, maxChurn, maxUnplaceable } = flags;
-  const leaving = totals.moves - totals.placements;
+  const leaving = totals.moves - totals.placements + totals.retired;
   const lines: string[] = [];
   if (maxMoves !== undefined && leaving > maxMoves) {
     lines.push(`${leaving} shards leave their node, --max-moves ${maxMoves}`);

@@ -4,7 +4,7 @@ import type { NodeView, ShardView } from '@meshkit/shards/shard-view';
 import { shardName } from '../columns.ts';
 import { type Component, probeOperator, serverComponents } from '../components.ts';
 import { connected, limitsOf } from '../connected.ts';
-import { connectKube } from '../connection.ts';
+import { connectKube, sameFlags } from '../connection.ts';
 import { type Flags, filterOf, namespaceOf } from '../flags.ts';
 import { type Health, healthOf, type Problem } from '../health.ts';
 import { counted, fieldsText, type Look, printAnswer, styled } from '../print.ts';
@@ -23,7 +23,9 @@ export const status: Work<Omit<StatusFlags, keyof Flags>> = ({ flags, format, ar
     ]);
     const components = [...refusedBy(source), ...read.components, operator];
     const now = around.clock.now();
-    const model = healthOf({ namespace, ...read, components, now, program });
+    const { leaseNamespace } = flags;
+    const same = sameFlags(flags);
+    const model = healthOf({ namespace, ...read, components, now, program, same, leaseNamespace });
     const print = {
       format,
       names: () => model.problems.flatMap(namesOf),
@@ -101,7 +103,7 @@ async function operatorOf(flags: StatusFlags, around: Surroundings): Promise<Com
   }
   try {
     const lease = { namespace: leaseNamespace, name: leaseName };
-    return await probeOperator(kube, lease, around.clock, limitsOf(flags, around));
+    return await probeOperator(kube, lease, sameFlags(flags), around.clock, limitsOf(flags, around));
   } finally {
     await kube.close();
   }

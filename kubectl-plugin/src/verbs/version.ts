@@ -2,7 +2,7 @@ import { ERRORS, ShardError } from '@meshkit/shards/errors';
 import manifest from '../../package.json' with { type: 'json' };
 import { type Component, probeApi, probeKubernetes, probeOperator } from '../components.ts';
 import { limitsOf } from '../connected.ts';
-import { connectApi, connectKube, findApi } from '../connection.ts';
+import { connectApi, connectKube, findApi, sameFlags } from '../connection.ts';
 import type { Flags } from '../flags.ts';
 import { fieldsText, type Look, printAnswer } from '../print.ts';
 import { withProgress } from '../progress.ts';
@@ -27,7 +27,7 @@ export const version: Work<{ client?: boolean }> = async ({ flags, format, aroun
     components: components?.map(({ error: _, ...component }) => component),
   };
   await printAnswer(model, { format, text: versionsText }, flags, around.stdout);
-  const failed = components?.find(({ error }) => error !== undefined);
+  const failed = components?.find(({ state, error }) => state === 'bad' && error);
   return failed?.error ? ERRORS[failed.error.code].exit : 0;
 };
 
@@ -58,7 +58,7 @@ async function apiOf(flags: Flags, around: Surroundings): Promise<Component> {
     if (flags.mode === 'api') throw api;
     return absent(api.code === 'unauthenticated' ? api.message : 'none is configured');
   }
-  const client = await connectApi(api, around);
+  const client = await connectApi(api, flags, around);
   try {
     return await probeApi(api.server, client, limitsOf(flags, around));
   } finally {
@@ -68,7 +68,13 @@ async function apiOf(flags: Flags, around: Surroundings): Promise<Component> {
 
 /** Kubernetes and the operator; nothing where there is no kubeconfig. */
 async function clusterOf(flags: Flags, around: Surroundings): Promise<Component[]> {
-  if (flags.mode === 'api') return [];
+  if (flags.mode === 'api') {
+    const notAsked = { state: 'absent', detail: 'not asked in api mode' } as const;
+    return [
+      { name: 'kubernetes', ...notAsked },
+      { name: 'operator', ...notAsked },
+    ];
+  }
   let kube: Awaited<ReturnType<typeof connectKube>>;
   try {
     kube = await connectKube(flags, around);
@@ -81,7 +87,7 @@ async function clusterOf(flags: Flags, around: Surroundings): Promise<Component[
     const limits = limitsOf(flags, around);
     const [kubernetes, operator] = await Promise.all([
       probeKubernetes(kube, limits),
-      probeOperator(kube, LEASE, around.clock, limits),
+      probeOperator(kube, LEASE, sameFlags(flags), around.clock, limits),
     ]);
     return [kubernetes, operator];
   } finally {

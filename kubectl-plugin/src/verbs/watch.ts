@@ -64,10 +64,13 @@ export async function followList({ format, ...follow }: FollowList): Promise<num
     })),
     lookOf(format, flags, stdout),
   );
-  const print = (rows: readonly Row[]) =>
-    stdout.write(
+  let left = flags.limit ?? Number.POSITIVE_INFINITY;
+  const print = (rows: readonly Row[]) => {
+    left -= rows.length;
+    return stdout.write(
       format === 'name' ? rows.map(({ shard }) => `${shardName(shard)}\n`).join('') : table.page(rows),
     );
+  };
   let listed: ShardView[] | undefined = [];
   for await (const event of eventsOf(follow)) {
     if (isChange(event)) {
@@ -78,8 +81,9 @@ export async function followList({ format, ...follow }: FollowList): Promise<num
     } else if (event.type === 'SYNCED' && listed) {
       const rows = listed.sort(byPlace).map((shard) => ({ shard, isGone: false }));
       listed = undefined;
-      if (rows.length > 0) await print(rows);
+      if (rows.length > 0) await print(rows.slice(0, flags.limit));
     }
+    if (left === 0) break;
   }
   return 0;
 }
@@ -123,6 +127,7 @@ async function* eventsOf({ source, filter, flags, around, resumeToken }: Follow)
   let isSaid = false;
   const events = source.watch(filter, {
     signal: AbortSignal.any([around.signal, failed.signal]),
+    timeoutMs: flags.requestTimeout,
     resumeToken,
     onDisconnect: (error, retryInMs) => {
       if (!begun) failed.abort(error);

@@ -157,11 +157,11 @@ export interface SimulatedChurn {
   placements: number;
   /** Of `moves`, those that the operator would make without any change as well. */
   pending: number;
-  /** The fewest moves that any planner could make; not set where that has no closed form. */
+  /** The fewest moves that any planner could make; not set where that has no closed form, or pins and paused shards rule a fair share out. */
   lowerBound?:
     | number
     | undefined;
-  /** (moves - placements) / shards. */
+  /** Shards that leave their node, for another one or because they are retired: (moves - placements + retired) / (shards + retired). */
   fraction: number;
   shards: number;
 }
@@ -175,7 +175,7 @@ export interface SimulatedSet {
   /** In the order in which they are made. */
   moves: SimulatedMove[];
   unplaceable: SimulatedUnplaceable[];
-  /** Ids that leave the set or are disabled: drained, then owned by nobody. */
+  /** Ids with an owner that leave the set or are disabled: drained, then owned by nobody. */
   retired: string[];
   churn?:
     | SimulatedChurn

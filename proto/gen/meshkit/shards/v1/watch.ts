@@ -296,7 +296,7 @@ export interface WatchResponse {
     | { $case: "reset"; value: Reset }
     | { $case: "goaway"; value: Goaway }
     | undefined;
-  /** How this stream is carried; on `snapshot_begin` and `bookmark`. */
+  /** How this stream is carried; on `reset`, `snapshot_begin` and `bookmark`, so on whatever it begins with. */
   transport?: Transport | undefined;
 }
 
