@@ -240,6 +240,32 @@ describe('ShardTracker', () => {
     expect(heard).toEqual(['MODIFIED a@3', 'ADDED c@4']);
   });
 
+  it('takes a reconstructed hop for the old one that it is, though it bears a later intent', () => {
+    const tracker = new ShardTracker();
+    const say = (...messages: WatchMessage[]) => told(messages.flatMap((one) => tracker.apply(one)));
+    const leaves = (position: number, view: ShardView): ShardMessage => ({
+      ...message('DELETED', position, view, view),
+      cause: 'filter',
+    });
+    const hops = [message('ADDED', 2, shard('a', 1)), leaves(3, shard('a', 2))];
+    expect(say(...snapshot(1, shard('b', 2)), ...hops)).toEqual([
+      'ADDED b@2',
+      'SYNCED',
+      'ADDED a@1',
+      'DELETED a@2 filter',
+    ]);
+    // Another server learned of both only by a list, when their specs had been edited since.
+    const edited = { generation: 4 };
+    const again = [
+      message('ADDED', 9, shard('a', 1, edited)),
+      leaves(9, shard('a', 2, edited)),
+      message('ADDED', 9, shard('a', 3, edited)),
+      message('MODIFIED', 9, shard('b', 1, edited)),
+      message('MODIFIED', 9, shard('b', 2, edited)),
+    ].map((one): ShardMessage => ({ ...one, source: 'reconcile' }));
+    expect(say(...again)).toEqual(['ADDED a@3', 'MODIFIED b@2']);
+  });
+
   it('keeps what a delta does not list', () => {
     const tracker = new ShardTracker();
     for (const one of snapshot(10, shard('a', 1), shard('b', 1), shard('c', 1))) tracker.apply(one);

@@ -199,9 +199,12 @@ function newerOf(a: Gone, b: Gone): Gone {
   return { generation: Math.max(a.generation, b.generation), version: Math.max(a.version, b.version) };
 }
 
-/** Both counters only ever grow. */
+/**
+ * The version tells, and where it is the same the generation: a reconstructed hop has its own version, but the intent that
+ * was known to whoever reconstructed it, which may be a later one.
+ */
 function isOld(view: ShardView, than: { generation: number; version: number }): boolean {
-  return view.generation <= than.generation && view.version <= than.version;
+  return view.version < than.version || (view.version === than.version && view.generation <= than.generation);
 }
 
 function isLater(message: ShardMessage, { position }: Known): boolean {
@@ -214,8 +217,8 @@ function isRepeat(known: Known, current: ShardView, message: ShardMessage): bool
   const [generation, version] = [current.generation - view.generation, current.version - view.version];
   const later = isLater(message, known);
   if (generation === 0 && version === 0) return !later || message.source === 'reconcile';
-  if (generation <= 0 && version <= 0) return true;
-  return generation >= 0 && version >= 0 ? false : !later;
+  if (isOld(current, view)) return true;
+  return generation >= 0 ? false : !later;
 }
 
 function changeOf({ position, history, coalesced, source, token }: ShardMessage) {
