@@ -2,16 +2,18 @@ import { cp, rm } from 'node:fs/promises';
 import { setTimeout as sleep } from 'node:timers/promises';
 import { SeededRandom } from '../bench/seeded-random.ts';
 import { planeFiles } from '../control-plane/control-plane.ts';
-import { type FaultClass, RUN_MS } from './schedule.ts';
+import { RUN_MS, type Wave } from './schedule.ts';
 import { type ApiServer, OPERATOR_LEASE_MS, type Stage } from './stage.ts';
 
 /** What is noted of each fault, in every run that goes on meanwhile. */
-export type FaultNote = (what: string, phase: 'begin' | 'end') => void;
+export type FaultNote = (what: string, phase: 'begin' | 'end') => Promise<void>;
 
 interface Breaking {
   stage: Stage;
   random: SeededRandom;
   note: FaultNote;
+  /** Of the wave; see `WAYS` in schedule.ts. */
+  index: number;
   /** Monotonic time after which nothing more is broken. */
   until: number;
 }
@@ -22,18 +24,17 @@ interface Breaking {
  */
 export async function breakThings(
   stage: Stage,
-  faultClass: FaultClass,
-  seed: number,
+  { faultClass, index, seed }: Wave,
   note: FaultNote,
 ): Promise<void> {
   const breaking = BREAKING[faultClass];
   if (!breaking) return;
   const random = new SeededRandom(seed);
   await sleep(random.below(400));
-  await breaking({ stage, random, note, until: performance.now() + RUN_MS - 600 });
+  await breaking({ stage, random, note, index, until: performance.now() + RUN_MS - 600 });
 }
 
-const BREAKING: Partial<Record<FaultClass, (breaking: Breaking) => Promise<void>>> = {
+const BREAKING: Partial<Record<Wave['faultClass'], (breaking: Breaking) => Promise<void>>> = {
   'api-server-kill': killApiServers,
   'operator-kill': killOperators,
   'leader-switch': switchLeaders,
@@ -50,11 +51,11 @@ async function killApiServers({ stage, random, note, until }: Breaking): Promise
   do {
     const server = stage.apiServers[next] as ApiServer;
     next = 1 - next;
-    note(`kill ${server.name}`, 'begin');
+    await note(`kill ${server.name}`, 'begin');
     await server.replica.child.kill();
     await sleep(random.below(400));
     await stage.startApiServer(server);
-    note(`kill ${server.name}`, 'end');
+    await note(`kill ${server.name}`, 'end');
     await sleep(random.below(300));
   } while (performance.now() < until);
 }
@@ -64,22 +65,22 @@ async function killOperators({ stage, random, note, until }: Breaking): Promise<
     const leader = await stage.leader();
     const both = random.below(3) === 0;
     const victims = both ? stage.operators : [leader];
-    note('kill operator', 'begin');
+    await note('kill operator', 'begin');
     await Promise.all(victims.map(({ child }) => child.kill()));
     await sleep(random.below(400));
     await Promise.all(victims.map((operator) => stage.startOperator(operator)));
     // The other one, or the new one, leads once the Lease has run out.
     await sleep(random.below(OPERATOR_LEASE_MS));
-    note('kill operator', 'end');
+    await note('kill operator', 'end');
   } while (performance.now() < until);
 }
 
-/** The old leader comes back and believes that it still leads; or loses its connection; or goes by itself. */
-async function switchLeaders({ stage, random, note, until }: Breaking): Promise<void> {
+/** The old leader comes back and believes that it still leads; or loses its connection; or goes by itself: a wave of each. */
+async function switchLeaders({ stage, random, note, index, until }: Breaking): Promise<void> {
+  const how = index % 3;
   do {
     const leader = await stage.leader();
-    const how = random.below(3);
-    note('switch leader', 'begin');
+    await note('switch leader', 'begin');
     if (how === 0) {
       leader.child.pause();
       await sleep(OPERATOR_LEASE_MS + 300 + random.below(1_000));
@@ -94,17 +95,17 @@ async function switchLeaders({ stage, random, note, until }: Breaking): Promise<
       await leader.child.stop();
       await stage.startOperator(leader);
     }
-    note('switch leader', 'end');
+    await note('switch leader', 'end');
     await sleep(random.below(300));
   } while (performance.now() < until);
 }
 
 async function restartKube({ stage, random, note, until }: Breaking): Promise<void> {
   do {
-    note('restart kube-apiserver', 'begin');
+    await note('restart kube-apiserver', 'begin');
     await stage.plane.restart({ downMs: random.below(600) });
     await readyAgain(stage);
-    note('restart kube-apiserver', 'end');
+    await note('restart kube-apiserver', 'end');
     await sleep(300 + random.below(700));
   } while (performance.now() < until);
 }
@@ -112,7 +113,7 @@ async function restartKube({ stage, random, note, until }: Breaking): Promise<vo
 /** The product is cut off, the world goes on, and what happened meanwhile is in no history any more when it is back. */
 async function compact({ stage, random, note, until }: Breaking): Promise<void> {
   do {
-    note('compact etcd', 'begin');
+    await note('compact etcd', 'begin');
     // Everybody; or the operators stay, so that shards move while no API server looks; or one API server knows what the other missed.
     const servers = stage.apiServers.map(({ kube }) => kube);
     const [one] = random.below(2) === 0 ? servers : servers.toReversed();
@@ -126,7 +127,7 @@ async function compact({ stage, random, note, until }: Breaking): Promise<void> 
     await stage.plane.compactEtcd();
     for (const link of links) link.refuse(false);
     await readyAgain(stage);
-    note('compact etcd', 'end');
+    await note('compact etcd', 'end');
     await sleep(300 + random.below(500));
   } while (performance.now() < until);
 }
@@ -134,35 +135,34 @@ async function compact({ stage, random, note, until }: Breaking): Promise<void> 
 async function breakKubeLinks({ stage, random, note, until }: Breaking): Promise<void> {
   do {
     const link = stage.kubeLinks[random.below(stage.kubeLinks.length)]!;
-    note('break link', 'begin');
+    await note('break link', 'begin');
     if (random.below(3) === 0) {
       link.freeze();
       await sleep(300 + random.below(1_200));
       link.thaw();
     } else link.reset();
-    note('break link', 'end');
+    await note('break link', 'end');
     await sleep(random.below(250));
   } while (performance.now() < until);
 }
 
 /** For longer than their Leases last, so that their shards are granted elsewhere while they believe to own them. */
 async function suspendNodes({ stage, random, note }: Breaking): Promise<void> {
-  note('suspend nodes', 'begin');
+  await note('suspend nodes', 'begin');
   stage.fleets[1].pause();
   await sleep(3_400 + random.below(900));
   stage.fleets[1].resume();
-  note('suspend nodes', 'end');
+  await note('suspend nodes', 'end');
 }
 
 /**
  * Sets the cluster back to a copy, as after a disaster. Either the product lives through it and has to notice by itself, or it was
- * down as well and a person says so with `--new-lineage`.
+ * down as well and a person says so with `--new-lineage`: a wave of each. Resolves when it works again, perhaps with the lineage
+ * from before still.
  */
-export async function restore(stage: Stage, copy: string, wave: number, note: FaultNote): Promise<void> {
+export async function restore(stage: Stage, copy: string, index: number): Promise<void> {
   const { oracle, plane } = stage;
-  const survives = wave % 2 === 0;
-  const what = survives ? 'restore under the product' : 'restore with --new-lineage';
-  note(what, 'begin');
+  const survives = index % 2 === 0;
   await oracle.settled();
   if (!survives) await stage.killProduct();
   const { etcdData } = planeFiles(plane.folder);
@@ -171,9 +171,28 @@ export async function restore(stage: Stage, copy: string, wave: number, note: Fa
     await cp(copy, etcdData, { recursive: true });
   };
   await oracle.aroundRestore((etcdAlone) => plane.restart({ whileDown: setBack, etcdAlone }));
-  if (!survives) await stage.startProduct(['--new-lineage', `wave-${wave}`]);
+  if (!survives) await stage.startProduct(['--new-lineage', `wave-${index}`]);
   await readyAgain(stage);
-  note(what, 'end');
+}
+
+/** A takeover, and what a busy machine needs beyond it. */
+const RENEWED_WITHIN_MS = 20_000;
+/** An API server that has heard of a new lineage lists once more. */
+const RENEWED_FOR_MS = 500;
+
+/** The lineage that the journal and all API servers have after a restore; undefined when they come to none in time. */
+export async function renewedLineage(stage: Stage, before: string): Promise<string | undefined> {
+  const deadline = performance.now() + RENEWED_WITHIN_MS;
+  let since: number | undefined;
+  while (performance.now() < deadline) {
+    const lineage = await stage.lineage();
+    const served = await stage.served();
+    if (lineage === before || served.some((one) => one.lineage !== lineage)) since = undefined;
+    else since ??= performance.now();
+    if (since !== undefined && performance.now() - since >= RENEWED_FOR_MS) return lineage;
+    await sleep(50);
+  }
+  return undefined;
 }
 
 const READY_WITHIN_MS = 30_000;

@@ -3,9 +3,9 @@ import { cp, rm } from 'node:fs/promises';
 import { join } from 'node:path';
 import { setTimeout as sleep } from 'node:timers/promises';
 import { type ControlPlaneKind, planeFiles } from '../control-plane/control-plane.ts';
-import { breakThings, type FaultNote, readyAgain, restore } from './breaking.ts';
+import { breakThings, type FaultNote, readyAgain, renewedLineage, restore } from './breaking.ts';
 import { checkRun, count, emptyTally, type Tally } from './check.ts';
-import { type RunHistory, writeHistory } from './history.ts';
+import { type HistoryEntry, type RunHistory, writeHistory } from './history.ts';
 import { Run, WATCHERS } from './run.ts';
 import { FAULT_CLASSES, type FaultClass, planCampaign, type Wave } from './schedule.ts';
 import { Stage } from './stage.ts';
@@ -95,10 +95,7 @@ export async function runCampaign(options: CampaignOptions): Promise<Tally> {
 
 /** Taking the copy for a restore restarts kube-apiserver as well. */
 const LOSE_HISTORY: readonly FaultClass[] = ['kube-apiserver-restart', 'etcd-compaction', 'restore'];
-const EXPECTED_RESETS: Partial<Record<FaultClass, string[]>> = {
-  'token-below-floor': ['expired'],
-  restore: ['lineageChanged', 'expired'],
-};
+const EXPECTED_RESETS: Partial<Record<FaultClass, string[]>> = { 'token-below-floor': ['expired'] };
 
 /** Classes with the same name share a control plane and a product; those that damage it for others have their own. */
 function stageOf(faultClass: FaultClass): string {
@@ -106,11 +103,8 @@ function stageOf(faultClass: FaultClass): string {
   return faultClass === 'restore' ? 'restore' : 'common';
 }
 
-async function runWave(
-  stage: Stage,
-  { faultClass, index, seed, runs: plans }: Wave,
-  patienceMs: number,
-): Promise<RunHistory[]> {
+async function runWave(stage: Stage, wave: Wave, patienceMs: number): Promise<RunHistory[]> {
+  const { faultClass, index, runs: plans } = wave;
   const mayRelist = LOSE_HISTORY.includes(faultClass);
   const killsApiServers = faultClass === 'api-server-kill' || faultClass === 'token-below-floor';
   const header = {
@@ -118,59 +112,43 @@ async function runWave(
     mayRelist,
     mayReconstruct: mayRelist || killsApiServers,
   };
-  const lag = new Lag(() => stage.oracle.position);
   const runs = plans.map((plan) => new Run(stage, plan, header, patienceMs));
   try {
     await Promise.all(runs.map((run) => run.prepare()));
-    const note = (what: string, phase: 'begin' | 'end') => {
-      // On a busy machine API servers may be behind when the fault begins.
-      const position = phase === 'end' ? stage.oracle.position : lag.position();
-      for (const { recorder } of runs) recorder.add({ kind: 'fault', what, phase, position });
+    const record = (entry: HistoryEntry) => {
+      for (const { recorder } of runs) recorder.add(entry);
+    };
+    const note: FaultNote = async (what, phase) => {
+      const known = () => (phase === 'begin' ? stage.knownToAll() : stage.knownToAny());
+      // Where nobody loses history, nothing hangs on it, and an API server that is away need not be asked.
+      record({ kind: 'fault', what, phase, position: mayRelist ? await known() : stage.oracle.position });
     };
     const act = () => runs.map((run) => run.act());
     if (faultClass === 'restore') {
       const [copy] = await Promise.all([saveSoon(stage, note), ...act()]);
       await Promise.all(runs.map((run) => run.rest()));
-      await restore(stage, copy, index, note);
+      const before = await stage.lineage();
+      await note('restore', 'begin');
+      await restore(stage, copy, index);
+      const renewed = renewedLineage(stage, before).then((lineage) => {
+        record({ kind: 'renewed', lineage });
+        return note('restore', 'end');
+      });
+      // Shards move while not everybody knows yet, and again in the new lineage.
+      await Promise.all([renewed, ...act()]);
       await Promise.all(act());
-    } else await Promise.all([breakThings(stage, faultClass, seed, note), ...act()]);
+    } else await Promise.all([breakThings(stage, wave, note), ...act()]);
     await Promise.all(runs.map((run) => run.settle()));
   } finally {
-    lag.stop();
     await Promise.allSettled(runs.map((run) => run.end()));
   }
   return runs.map(({ recorder }) => recorder.history);
 }
 
-const LAG_MS = 3_000;
-const SAMPLE_MS = 200;
-
-/** Where the oracle was some seconds ago. */
-class Lag {
-  readonly #samples: string[];
-  readonly #timer: NodeJS.Timeout;
-
-  constructor(position: () => string) {
-    this.#samples = [position()];
-    this.#timer = setInterval(() => {
-      this.#samples.push(position());
-      if (this.#samples.length > LAG_MS / SAMPLE_MS) this.#samples.shift();
-    }, SAMPLE_MS);
-  }
-
-  position(): string {
-    return this.#samples[0]!;
-  }
-
-  stop(): void {
-    clearInterval(this.#timer);
-  }
-}
-
 /** A copy of the store from the middle of things; resolves with its folder. */
 async function saveSoon(stage: Stage, note: FaultNote): Promise<string> {
   await sleep(SAVE_AFTER_MS);
-  note('copy etcd', 'begin');
+  await note('copy etcd', 'begin');
   const { plane } = stage;
   const { etcdData } = planeFiles(plane.folder);
   const copy = `${etcdData}-copy`;
@@ -178,7 +156,7 @@ async function saveSoon(stage: Stage, note: FaultNote): Promise<string> {
   await rm(copy, { recursive: true, force: true });
   await plane.restart({ whileDown: () => cp(etcdData, copy, { recursive: true }) });
   await readyAgain(stage);
-  note('copy etcd', 'end');
+  await note('copy etcd', 'end');
   return copy;
 }
 

@@ -22,39 +22,49 @@ interface Hop {
  */
 export function checkHops({ header, entries }: RunHistory): Violation[] {
   const truth = new Truth(entries);
-  const gaps = header.mayRelist ? faultSpans(entries) : [];
-  const lives = endedLives(truth);
-  const hopsOfLife = new Map<string, number>();
-  const edited = new Set<string>();
+  const outages = header.mayRelist ? outagesOf(entries) : [];
+  const ends = new Map<string, bigint>();
+  const hopsOfLife = new Map<string, bigint[]>();
+  const editsOfLife = new Map<string, bigint[]>();
   const ids = new Map<string, string>();
-  for (const { after, before, era } of truth.events) {
-    // Versions begin anew in a restored cluster, whose hops are not checked.
-    if (!after || era > 0) continue;
+  for (const { after, before, era, position } of truth.events) {
+    if (before && before.uid !== after?.uid) ends.set(lifeOf(era, before.uid), position);
+    if (!after) continue;
     const isHop = before?.uid !== after.uid || ownershipOf(after) !== ownershipOf(before);
-    if (isHop) hopsOfLife.set(after.uid, (hopsOfLife.get(after.uid) ?? 0) + 1);
-    else edited.add(after.uid);
-    const id = isHop ? `${after.uid} v${after.version} ${ownershipOf(after)}` : ids.get(versionOf(before));
+    const life = lifeOf(era, after.uid);
+    const places = isHop ? hopsOfLife : editsOfLife;
+    places.set(life, [...(places.get(life) ?? []), position]);
+    const id = isHop
+      ? `${after.uid} v${after.version} ${ownershipOf(after)}`
+      : ids.get(versionOf(era, before));
     // A state that was written again under one version is still the hop that it was.
-    if (id !== undefined && (isHop || !ids.has(versionOf(after)))) ids.set(versionOf(after), id);
+    if (id !== undefined && (isHop || !ids.has(versionOf(era, after)))) ids.set(versionOf(era, after), id);
   }
   return header.watchers
     .filter(({ kind }) => kind === 'client')
     .flatMap((watcher) =>
-      new HopCheck(watcher, { header, truth, gaps, lives, hopsOfLife, edited, ids }).run(entries),
+      new HopCheck(watcher, { header, truth, outages, ends, hopsOfLife, editsOfLife, ids }).run(entries),
     );
+}
+
+/** Positions between which API servers may have had no watch. */
+interface Outage {
+  era: number;
+  /** All of them know what is up to here. */
+  from: bigint;
+  to: bigint;
 }
 
 interface Context {
   header: RunHistory['header'];
   truth: Truth;
-  /** Positions between which API servers may have had no watch. */
-  gaps: { from: bigint; to: bigint }[];
-  /** Uids that are no more. */
-  lives: ReadonlySet<string>;
-  hopsOfLife: ReadonlyMap<string, number>;
-  /** Uids of shards of which something changed that was no hop: a list tells only that there was more. */
-  edited: ReadonlySet<string>;
-  /** `uid version` -> the hop that it belongs to: not every version is one. */
+  outages: readonly Outage[];
+  /** By life (see `lifeOf`): where it ended. */
+  ends: ReadonlyMap<string, bigint>;
+  hopsOfLife: ReadonlyMap<string, readonly bigint[]>;
+  /** Where something changed that was no hop: a list tells only that there was more. */
+  editsOfLife: ReadonlyMap<string, readonly bigint[]>;
+  /** See `versionOf`: the hop that a version belongs to; not every one is a hop. */
   ids: ReadonlyMap<string, string>;
 }
 
@@ -65,9 +75,10 @@ class HopCheck {
   /** By key: what is to be told from the baseline on, and how far it was. */
   #expected = new Map<string, { hops: Hop[]; next: number; base: string }>();
   /** By key: what was told last. */
-  readonly #last = new Map<string, ToldEntry>();
+  #last = new Map<string, ToldEntry>();
   /** By key: the position of the newest list that said that the shard is gone. */
-  readonly #verdicts = new Map<string, bigint>();
+  #verdicts = new Map<string, bigint>();
+  /** The history that it was told of last. */
   #era = 0;
   #checking = false;
 
@@ -80,16 +91,16 @@ class HopCheck {
     const { id, allowCoalescing } = this.#watcher;
     let synced = 0;
     let reset = false;
+    let newest = 0;
     for (const entry of entries) {
+      if (entry.kind === 'restored') newest += 1;
       if (entry.kind === 'quiet' && this.#checking) this.#finish();
       if (!('watcher' in entry) || entry.watcher !== id) continue;
       if (entry.kind === 'reset') {
-        if (!this.#context.header.mayReset.includes(entry.reason))
-          this.#add('unexpectedResets', 'reset', entry.reason);
         reset = true;
         this.#checking = false;
-        // After a restore positions are of another history, and only states can be compared.
-        if (this.#context.truth.eras > 1) return this.#violations;
+        // Of an API server that does not know yet it may still be the history before, in which nothing happens any more.
+        if (newest > this.#era) this.#enter(newest);
       } else if (entry.kind === 'mark' && entry.type === 'SYNCED') {
         // Listed again without a reset, after a stretch that was reconstructed: no excuse for leaving out a hop.
         if (synced === 0 || reset || allowCoalescing) this.#begin(BigInt(entry.position));
@@ -102,6 +113,13 @@ class HopCheck {
       }
     }
     return this.#violations;
+  }
+
+  /** Positions and versions of the history before say nothing in this one. */
+  #enter(era: number): void {
+    this.#era = era;
+    this.#last = new Map();
+    this.#verdicts = new Map();
   }
 
   /** Everything up to the position is known; what comes after it is to be told. */
@@ -135,9 +153,11 @@ class HopCheck {
 
   /** Of the hop that led to the state; what was told of it has to be what was written. */
   #idOf(state: ShardState): string {
-    const id = this.#context.ids.get(versionOf(state));
+    const id = this.#context.ids.get(versionOf(this.#era, state));
     const ownership = ownershipOf(state);
-    return id?.endsWith(` ${ownership}`) ? id : `${versionOf(state)} ${ownership}, which never was`;
+    return id?.endsWith(` ${ownership}`)
+      ? id
+      : `${state.uid} v${state.version} ${ownership}, which never was`;
   }
 
   #told(entry: ToldEntry, id: string): void {
@@ -147,12 +167,15 @@ class HopCheck {
     const known = this.#expected.get(key);
     const hops = known?.hops ?? [];
     const next = known?.next ?? 0;
-    const found = hops.findIndex((hop, at) => at >= next && hop.id === id);
-    const hidesEdits = coalesced !== undefined && !this.#mayCoalesce(uid) && this.#mayHideEdits(uid);
-    if (coalesced !== undefined && !this.#mayCoalesce(uid) && !hidesEdits)
+    const found = hops.findIndex((hop, index) => index >= next && hop.id === id);
+    const at = BigInt(position);
+    const isMerged = coalesced !== undefined && !this.#mayCoalesce(uid, at);
+    // What it stands for beside itself was no hop, since of so few all are told.
+    const hidesEdits = isMerged && this.#inOutage(this.#context.editsOfLife, uid, at) > 0;
+    if (isMerged && !hidesEdits)
       this.#add('coalescedUnexpected', 'coalesced', `${key} ${id} at ${position} stands for ${coalesced}`);
     if (found >= 0) {
-      if (entry.type === 'DELETED' && entry.source === 'reconcile') this.#verdicts.set(key, BigInt(position));
+      if (entry.type === 'DELETED' && entry.source === 'reconcile') this.#verdicts.set(key, at);
       this.#skip(key, hops.slice(next, found), hidesEdits ? 0 : (coalesced ?? 1) - 1);
       known!.next = found + 1;
       return;
@@ -170,7 +193,8 @@ class HopCheck {
     const before = hops.findIndex((hop) => hop.id === id);
     if (before >= 0)
       this.#add(before === next - 1 ? 'duplicated' : 'outOfOrder', 'hopAgain', `${key} ${id} at ${position}`);
-    else if (!this.#mayCoalesce(uid)) this.#add('outOfOrder', 'hopNeverWas', `${key} ${id} at ${position}`);
+    else if (!this.#mayCoalesce(uid, at) && !this.#endedInOutage(uid, at))
+      this.#add('outOfOrder', 'hopNeverWas', `${key} ${id} at ${position}`);
   }
 
   /** Whether something of the shard was written at that very position, later than what was told before. */
@@ -199,26 +223,43 @@ class HopCheck {
     for (const _ of lost) this.#add('missed', 'hopMissed', `${key}: ${detail}`);
   }
 
-  /** It happened while nobody watched, to a shard that was gone when somebody looked again. */
+  /** It happened while an API server did not watch, to a shard that was gone when it looked again. */
   #isUnknowable(key: string, { id, uid, position }: Hop): boolean {
+    const { header, ends } = this.#context;
+    if (!header.mayReconstruct) return false;
     // Nobody owned it yet: what is reconstructed begins with its first owner.
     if (id.endsWith(' e0 Pending -')) return true;
-    const { gaps, lives } = this.#context;
-    if (!lives.has(uid)) return false;
+    const end = ends.get(lifeOf(this.#era, uid));
     // "It is gone, as a list says": whoever is told that knows that there may have been more.
-    if (position <= (this.#verdicts.get(key) ?? -1n)) return true;
-    return gaps.some(({ from, to }) => from <= position && position <= to);
+    if (end !== undefined && end <= (this.#verdicts.get(key) ?? -1n)) return true;
+    return this.#endedInOutage(uid, position);
   }
 
-  #mayCoalesce(uid: string): boolean {
-    const { header, hopsOfLife, lives } = this.#context;
-    if (this.#watcher.allowCoalescing) return true;
-    return header.mayRelist && ((hopsOfLife.get(uid) ?? 0) > REMEMBERED_HOPS || lives.has(uid));
+  /** Of that life, nothing can be told that was in the same outage as its end. */
+  #endedInOutage(uid: string, position: bigint): boolean {
+    const end = this.#context.ends.get(lifeOf(this.#era, uid));
+    return end !== undefined && this.#outagesAt(position).some((outage) => isIn(outage, end));
   }
 
-  /** What it stands for beside itself was no hop, since of so few all are told. */
-  #mayHideEdits(uid: string): boolean {
-    return this.#context.header.mayRelist && this.#context.edited.has(uid);
+  /** Asked for, or one outage had more hops of that life than a shard remembers of itself. */
+  #mayCoalesce(uid: string, position: bigint): boolean {
+    return (
+      this.#watcher.allowCoalescing ||
+      this.#inOutage(this.#context.hopsOfLife, uid, position) > REMEMBERED_HOPS
+    );
+  }
+
+  /** How many of those of that life lie in the outage at a position. */
+  #inOutage(places: Context['hopsOfLife'], uid: string, position: bigint): number {
+    const ofLife = places.get(lifeOf(this.#era, uid)) ?? [];
+    const counts = this.#outagesAt(position).map(
+      (outage) => ofLife.filter((place) => isIn(outage, place)).length,
+    );
+    return Math.max(0, ...counts);
+  }
+
+  #outagesAt(position: bigint): Outage[] {
+    return this.#context.outages.filter((outage) => outage.era === this.#era && isIn(outage, position));
   }
 
   #add(counter: Counter, check: string, detail: string): void {
@@ -230,25 +271,36 @@ function ownershipOf({ epoch, phase, owner }: ShardState): string {
   return `e${epoch} ${phase} ${owner ?? '-'}`;
 }
 
-function versionOf({ uid, version }: ShardState): string {
-  return `${uid} ${version}`;
+/** Uids and versions come again after a restore, with another life behind them. */
+function lifeOf(era: number, uid: string): string {
+  return `${era} ${uid}`;
 }
 
-function endedLives(truth: Truth): Set<string> {
-  const ended = new Set<string>();
-  for (const { before, after } of truth.events)
-    if (before && before.uid !== after?.uid) ended.add(before.uid);
-  return ended;
+function versionOf(era: number, { uid, version }: ShardState): string {
+  return `${lifeOf(era, uid)} ${version}`;
 }
 
-/** Between the beginning and the end of each fault. */
-function faultSpans(entries: readonly HistoryEntry[]): { from: bigint; to: bigint }[] {
-  const spans: { from: bigint; to: bigint }[] = [];
+function isIn({ from, to }: Outage, position: bigint): boolean {
+  return from < position && position <= to;
+}
+
+/** Between the beginning and the end of each fault; after a restore, from there on. */
+function outagesOf(entries: readonly HistoryEntry[]): Outage[] {
+  const outages: Outage[] = [];
   const open = new Map<string, bigint>();
+  let era = 0;
   for (const entry of entries) {
+    if (entry.kind === 'restored') {
+      era += 1;
+      for (const what of open.keys()) open.set(what, BigInt(entry.position));
+    }
     if (entry.kind !== 'fault') continue;
-    if (entry.phase === 'begin') open.set(entry.what, BigInt(entry.position));
-    else spans.push({ from: open.get(entry.what) ?? 0n, to: BigInt(entry.position) });
+    const position = BigInt(entry.position);
+    if (entry.phase === 'begin') open.set(entry.what, position);
+    else {
+      outages.push({ era, from: open.get(entry.what) ?? 0n, to: position });
+      open.delete(entry.what);
+    }
   }
-  return spans;
+  return outages;
 }

@@ -1,4 +1,11 @@
-import type { HistoryEntry, RunHistory, ShardState, ToldEntry, WatcherInfo } from './history.ts';
+import type {
+  HistoryEntry,
+  HistoryHeader,
+  RunHistory,
+  ShardState,
+  ToldEntry,
+  WatcherInfo,
+} from './history.ts';
 import { differences, passes, Truth } from './truth.ts';
 import type { Violation } from './violation.ts';
 
@@ -79,16 +86,17 @@ function expectedFor(watcher: WatcherInfo, all: Map<string, ShardState>): Map<st
 
 /**
  * Each watcher's fold against the oracle: wherever it was told "complete up to P" (a bookmark, the end of a listing), the fold
- * is the state at P, so nothing at or before P comes later; and when all is quiet, it is the newest state.
+ * is the state at P, so nothing at or before P comes later; and when all is quiet, it is the newest state. From one history
+ * into another leads a reset only, and without one there is none.
  */
 export function checkStates({ header, entries }: RunHistory): Violation[] {
   const truth = new Truth(entries);
-  return header.watchers.flatMap((watcher) => checkWatcher(watcher, header.mayReconstruct, entries, truth));
+  return header.watchers.flatMap((watcher) => checkWatcher(watcher, header, entries, truth));
 }
 
 function checkWatcher(
   watcher: WatcherInfo,
-  mayReconstruct: boolean,
+  { mayReset, mayReconstruct }: HistoryHeader,
   entries: readonly HistoryEntry[],
   truth: Truth,
 ): Violation[] {
@@ -105,11 +113,21 @@ function checkWatcher(
   /** Wire, by key: of which life, and at which position, it was told last. */
   const last = new Map<string, { uid: string; at: bigint }>();
   let inSnapshot = false;
-  /** In one history from the beginning; after a reset that a restore led to, positions are of another. */
-  let era: number | undefined = 0;
+  /** Number of the newest history, and of the one that was the newest at its last reset. */
+  let newest = 0;
+  let resetIn = 0;
+  /** Of the newest history, once the whole product has taken it up. */
+  let lineage: string | undefined;
+  /** Which histories what it was told may be of: after a restore, one API server may know before another does. */
+  let eras = [0];
 
   for (const entry of entries) {
-    if (entry.kind === 'quiet') {
+    if (entry.kind === 'restored') {
+      newest += 1;
+      lineage = undefined;
+    } else if (entry.kind === 'renewed') lineage = entry.lineage;
+    else if (entry.kind === 'quiet') {
+      if (resetIn < newest) add('missed', 'restoreNotTold', 'nobody said that history had changed');
       const expected = expectedFor(watcher, truth.at(truth.eras - 1));
       const wrong = differences(fold.shards, expected);
       for (const detail of wrong.slice(0, SHOWN)) add('missed', 'finalState', detail);
@@ -117,7 +135,12 @@ function checkWatcher(
     if (!('watcher' in entry) || entry.watcher !== watcher.id) continue;
     const applied = fold.take(entry);
     if (entry.kind === 'reset') {
-      if (truth.eras > 1) era = undefined;
+      // It may be in an older history still, or its token is of one that not all API servers go by.
+      const isElsewhere = newest > 0 && (eras[0]! < newest || !lineage || entry.lineage !== lineage);
+      const isDue = isElsewhere ? entry.reason === 'lineageChanged' : mayReset.includes(entry.reason);
+      if (!isDue) add('unexpectedResets', 'reset', entry.reason);
+      eras = Array.from({ length: newest + 1 }, (_, era) => era);
+      resetIn = newest;
       position = 0n;
       marked = 0n;
       told = 0n;
@@ -158,11 +181,14 @@ function checkWatcher(
       marked = position;
       // More than that was told already, and is told again.
       if (at < told && mayReconstruct) continue;
-      if (era === undefined || inSnapshot) continue;
+      if (inSnapshot) continue;
       told = at;
-      const expected = expectedFor(watcher, truth.at(era, at));
-      const wrong = differences(fold.shards, expected);
-      for (const detail of wrong.slice(0, SHOWN))
+      const wrong = new Map(
+        eras.map((era) => [era, differences(fold.shards, expectedFor(watcher, truth.at(era, at)))]),
+      );
+      const right = eras.filter((era) => wrong.get(era)!.length === 0);
+      eras = right.length > 0 ? right : eras.slice(-1);
+      for (const detail of wrong.get(eras.at(-1)!)!.slice(0, SHOWN))
         add('outOfOrder', 'markBeforeEvents', `${entry.type} ${entry.position}: ${detail}`);
     }
   }

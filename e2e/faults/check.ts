@@ -21,31 +21,37 @@ export function checkRun(history: RunHistory): Violation[] {
     ...checkStorage(history),
     ...checkStates(history),
     ...checkHops(history),
-    ...checkWireResets(history),
+    ...checkListings(history),
+    ...checkLineage(history),
   ];
 }
 
 /** Why a wire watcher may be given a snapshot in the middle of its stream, without a reset. */
 const HARMLESS = ['unsettled', 'snapshotInterrupted'];
 
-/** Wire watchers count resets themselves, and snapshots that come without one; those of the others are counted with their hops. */
-function checkWireResets({ header, entries }: RunHistory): Violation[] {
+/** A listing without a reset, in the middle of a stream. The client package's show in the hops that they leave out. */
+function checkListings({ header, entries }: RunHistory): Violation[] {
   const violations: Violation[] = [];
   const wire = new Set(header.watchers.filter(({ kind }) => kind === 'wire').map(({ id }) => id));
   const begun = new Set<string>();
   for (const entry of entries) {
     if (!('watcher' in entry) || !wire.has(entry.watcher)) continue;
-    const add = (check: string, detail: string) =>
-      violations.push({ counter: 'unexpectedResets', check, subject: entry.watcher, detail });
-    if (entry.kind === 'reset') {
-      if (!header.mayReset.includes(entry.reason)) add('reset', entry.reason);
-      begun.delete(entry.watcher);
-    }
+    if (entry.kind === 'reset') begun.delete(entry.watcher);
     if (entry.kind === 'mark' && entry.type === 'SYNCED') begun.add(entry.watcher);
-    if (entry.kind === 'begin' && begun.has(entry.watcher) && !HARMLESS.includes(entry.reason ?? ''))
-      add('listedAgain', `at ${entry.position}, without a reason`);
+    if (entry.kind !== 'begin' || !begun.has(entry.watcher) || HARMLESS.includes(entry.reason ?? ''))
+      continue;
+    const detail = `at ${entry.position}, without a reason`;
+    violations.push({ counter: 'unexpectedResets', check: 'listedAgain', subject: entry.watcher, detail });
   }
   return violations;
+}
+
+/** After a restore a new lineage begins, and all API servers come to it: else every change of server ends in a reset. */
+function checkLineage({ entries }: RunHistory): Violation[] {
+  const detail = 'journal and API servers came to no new lineage';
+  return entries
+    .filter((entry) => entry.kind === 'renewed' && entry.lineage === undefined)
+    .map(() => ({ counter: 'unexpectedResets', check: 'notRenewed', subject: 'product', detail }));
 }
 
 export function emptyTally(): Tally {

@@ -40,6 +40,11 @@ function mark(position: number, type: 'SYNCED' | 'BOOKMARK' = 'BOOKMARK'): Histo
   return { kind: 'mark', watcher: 'w', type, position: String(position) };
 }
 
+function fault(phase: 'begin' | 'end', position: string): HistoryEntry {
+  return { kind: 'fault', what: 'x', phase, position };
+}
+
+const LOSES_HISTORY = { mayRelist: true, mayReconstruct: true };
 const RESET: HistoryEntry = { kind: 'reset', watcher: 'w', reason: 'expired' };
 
 function history(
@@ -159,15 +164,36 @@ test('a merged change covers what it stands for, and is counted where nobody ask
   expect(broken(entries)).toEqual(['coalescedUnexpected coalesced']);
 });
 
-test('what is no hop may be merged into one where nobody could watch, but covers no hop', () => {
+test('what is no hop may be merged into one in an outage, but covers no hop', () => {
   const edited = state(1, 'a', { generation: 2 });
   const moved = state(2, 'b', { generation: 2 });
-  const merged = [...BEGIN, truth(2, edited), truth(3, moved), told(3, moved, { coalesced: 2 })];
-  expect(broken(merged, {}, { mayRelist: true })).toEqual([]);
+  const entries = (...more: HistoryEntry[]) => [
+    ...BEGIN,
+    fault('begin', '1'),
+    truth(2, edited),
+    truth(3, moved),
+    ...more.slice(0, -1),
+    fault('end', '4'),
+    ...more.slice(-1),
+  ];
+  const merged = entries(told(3, moved, { coalesced: 2 }));
+  expect(broken(merged, {}, LOSES_HISTORY)).toEqual([]);
   expect(broken(merged)).toEqual(['coalescedUnexpected coalesced']);
   const again = state(3, 'c', { generation: 2 });
-  const skipped = [...merged.slice(0, -1), truth(4, again), told(4, again, { coalesced: 3 })];
-  expect(broken(skipped, {}, { mayRelist: true })).toEqual(['missed hopMissed']);
+  const skipped = entries(truth(4, again), told(4, again, { coalesced: 3 }));
+  expect(broken(skipped, {}, LOSES_HISTORY)).toEqual(['missed hopMissed']);
+  // The edit was seen before the watch was lost.
+  const early = [
+    ...BEGIN,
+    truth(2, edited),
+    told(2, edited),
+    fault('begin', '2'),
+    truth(3, moved),
+    fault('end', '3'),
+  ];
+  expect(broken([...early, told(3, moved, { coalesced: 2 })], {}, LOSES_HISTORY)).toEqual([
+    'coalescedUnexpected coalesced',
+  ]);
 });
 
 test('through a filter: entering and leaving count as hops', () => {
@@ -182,22 +208,45 @@ test('through a filter: entering and leaving count as hops', () => {
 });
 
 test('what was deleted while nobody could watch has no hops; what lives on has', () => {
-  const again = state(1, 'a', { uid: 'u2', epoch: 200 });
-  const entries: HistoryEntry[] = [
+  const reborn = state(1, 'a', { uid: 'u2', epoch: 200 });
+  const entries = (during: HistoryEntry[], after: HistoryEntry[]) => [
     ...BEGIN,
-    { kind: 'fault', what: 'x', phase: 'begin', position: '1' },
+    fault('begin', '1'),
     truth(2, two),
-    truth(3),
-    truth(4, again),
-    { kind: 'fault', what: 'x', phase: 'end', position: '4' },
+    ...during,
+    fault('end', '4'),
+    ...after,
     told(4),
-    told(4, again, { type: 'ADDED' }),
+    told(4, reborn, { type: 'ADDED' }),
   ];
-  expect(broken(entries, {}, { mayRelist: true })).toEqual([]);
-  expect(broken(entries)).toEqual(['missed hopMissed']);
+  const gone = [truth(3), truth(4, reborn)];
+  expect(broken(entries(gone, []), {}, LOSES_HISTORY)).toEqual([]);
+  expect(broken(entries(gone, []))).toEqual(['missed hopMissed']);
+  // It was there when somebody looked again.
+  const later = [truth(5), truth(6, reborn)];
+  expect(broken(entries([], later), {}, LOSES_HISTORY)).toEqual(['missed hopMissed']);
   // Whoever says that it was found out afterwards says that there may have been more.
-  const verdict = entries.map((entry) => (entry.kind === 'told' ? { ...entry, source: 'reconcile' } : entry));
-  expect(broken(verdict)).toEqual([]);
+  const verdict = entries(gone, []).map((entry) =>
+    entry.kind === 'told' ? { ...entry, source: 'reconcile' } : entry,
+  );
+  expect(broken(verdict, {}, { mayReconstruct: true })).toEqual([]);
+  expect(broken(verdict)).toEqual(['missed hopMissed']);
+});
+
+test('a merged change that nobody asked for is excused by an outage with more hops than a shard remembers', () => {
+  const hops = Array.from({ length: 12 }, (_, at) => state(at + 2, at % 2 === 0 ? 'b' : 'a'));
+  const merged = (from: number, to: number): HistoryEntry[] => [
+    ...BEGIN,
+    ...hops.slice(0, from).flatMap((hop) => [truth(hop.version, hop), told(hop.version, hop)]),
+    fault('begin', String(from + 1)),
+    ...hops.slice(from, to).map((hop) => truth(hop.version, hop)),
+    fault('end', String(to + 1)),
+    told(to + 1, hops[to - 1], { coalesced: to - from }),
+  ];
+  expect(broken(merged(0, 9), {}, LOSES_HISTORY)).toEqual([]);
+  expect(broken(merged(0, 9), {}, { mayReconstruct: true })).toEqual(['coalescedUnexpected coalesced']);
+  expect(broken(merged(0, 8), {}, LOSES_HISTORY)).toEqual(['coalescedUnexpected coalesced']);
+  expect(broken(merged(4, 12), {}, LOSES_HISTORY)).toEqual(['coalescedUnexpected coalesced']);
 });
 
 test('epochs only grow, and each has one owner', () => {
@@ -212,17 +261,61 @@ test('epochs only grow, and each has one owner', () => {
   ]);
 });
 
+const RESTORED: HistoryEntry = { kind: 'restored', position: '1' };
+const RENEWED: HistoryEntry = { kind: 'renewed', lineage: 'new' };
+const OTHER = { kind: 'reset', watcher: 'w', reason: 'lineageChanged', lineage: 'old' } as const;
+const [again, next] = [state(2, 'c', { epoch: 201 }), state(3, 'b', { epoch: 202 })];
+const BACK = [...BEGIN, truth(2, two), told(2, two), RESTORED, truth(1, one), truth(3, again)];
+const ANEW = [OTHER, told(3, again), mark(3, 'SYNCED')];
+
 test('a restore brings old epochs back, but must not grant them again', () => {
-  const restored: HistoryEntry = { kind: 'restored', position: '1' };
-  const before = [...BEGIN, truth(2, two), told(2, two), restored, truth(1, one)];
-  const after = (next: ShardState) => [...before, truth(3, next), RESET, told(3, next), mark(3, 'SYNCED')];
-  expect(broken(after(state(2, 'c', { epoch: 103 })), {}, { mayReset: ['expired'] })).toEqual([]);
-  expect(broken(after(state(2, 'c', { epoch: 102 })), {}, { mayReset: ['expired'] })).toEqual([
+  const after = (granted: ShardState) => [
+    ...BACK.slice(0, -1),
+    truth(3, granted),
+    OTHER,
+    told(3, granted),
+    mark(3, 'SYNCED'),
+  ];
+  expect(broken(after(state(2, 'c', { epoch: 103 })))).toEqual([]);
+  expect(broken(after(state(2, 'c', { epoch: 102 })))).toEqual([
     'twoOwners grantWithoutNewEpoch',
     'twoOwners notGrantedAnew',
     'twoOwners toldAnotherOwner',
     'twoOwners twoOwnersInOneEpoch',
   ]);
+});
+
+test('after a restore hops and bookmarks are checked as before', () => {
+  const entries = [...BACK, ...ANEW, RENEWED, truth(4, next)];
+  expect(broken([...entries, told(4, next), mark(4)])).toEqual([]);
+  expect(broken([...entries, told(4, next), told(4, next)])).toEqual(['duplicated toldAgain']);
+  expect(broken([...entries, mark(4), told(4, next)])).toEqual(['outOfOrder markBeforeEvents']);
+  expect(broken(entries)).toEqual(['missed finalState', 'missed hopMissed']);
+  const newest = state(4, 'a', { epoch: 203 });
+  expect(broken([...entries, truth(5, newest), told(5, newest)])).toEqual(['missed hopMissed']);
+});
+
+test('a restore explains the resets that it leads to, and no others', () => {
+  expect(broken([...BACK, RENEWED, ...ANEW])).toEqual([]);
+  expect(broken([...BACK, ...ANEW, { ...OTHER, lineage: 'old~branch' }, mark(3, 'SYNCED'), RENEWED])).toEqual(
+    [],
+  );
+  const unexpected = ['unexpectedResets reset'];
+  expect(broken([...BEGIN, OTHER, mark(1, 'SYNCED'), ...BACK.slice(3), RENEWED, ...ANEW])).toEqual(
+    unexpected,
+  );
+  expect(broken([...BACK, RENEWED, ...ANEW, { ...OTHER, lineage: 'new' }, mark(3, 'SYNCED')])).toEqual(
+    unexpected,
+  );
+  expect(broken([...BACK, { ...OTHER, reason: 'expired' }, ...ANEW.slice(1), RENEWED])).toEqual(unexpected);
+  expect(broken([...BACK, ...ANEW, { kind: 'renewed' }])).toEqual(['unexpectedResets notRenewed']);
+  expect(broken([...BACK, RENEWED, told(3, again)])).toContain('missed restoreNotTold');
+});
+
+test('an API server that does not know of a restore yet may list as it was, but another reset has to follow', () => {
+  const stale = [...BACK, OTHER, mark(2, 'SYNCED')];
+  expect(broken([...stale, RENEWED, { ...OTHER, lineage: 'new' }, ...ANEW.slice(1)])).toEqual([]);
+  expect(broken([...stale, told(3, again), mark(3)])).toEqual(['outOfOrder markBeforeEvents']);
 });
 
 test('a watcher must not be told of an owner that never was', () => {

@@ -32,7 +32,7 @@ export interface HistoryHeader {
   controlPlane: 'real' | 'embedded';
   namespace: string;
   watchers: WatcherInfo[];
-  /** Why watchers may be told `reset`: history was cut on purpose. */
+  /** Why watchers may be told `reset` at any time: history was cut on purpose. What a restore explains is not among them. */
   mayReset: readonly string[];
   /** API servers may lose kube-apiserver's history and list: what was deleted meanwhile has no hops any more. */
   mayRelist: boolean;
@@ -45,12 +45,15 @@ export type HistoryEntry =
   | { kind: 'truth'; position: string; key: string; state?: ShardState }
   /** The cluster was set back: the truth begins anew with what follows. */
   | { kind: 'restored'; position: string }
+  /** After that, journal and API servers have all come to this lineage; without one they have not, in time. */
+  | { kind: 'renewed'; lineage?: string }
   | ToldEntry
   /** Everything up to the position was told. */
   | { kind: 'mark'; watcher: string; type: 'SYNCED' | 'BOOKMARK'; position: string }
   /** Wire only: a snapshot begins. */
   | { kind: 'begin'; watcher: string; position: string; reason?: string }
-  | { kind: 'reset'; watcher: string; reason: string }
+  /** `lineage`: of the token that the watcher held. */
+  | { kind: 'reset'; watcher: string; reason: string; lineage?: string }
   /** The watcher's program starts again from its last token. */
   | { kind: 'restarted'; watcher: string }
   /** Its stream was lost; `resumed`: the next one says something. */
@@ -62,7 +65,7 @@ export type HistoryEntry =
   | { kind: 'grant'; node: string; key: string; epoch: number }
   /** A node writes to the storage stand-in. */
   | { kind: 'write'; node: string; key: string; epoch: number; accepted: boolean }
-  /** `position`: how far the oracle was. */
+  /** `position`: when it begins, every API server knows what is up to there; when it ends, none knows what is beyond. */
   | { kind: 'fault'; what: string; phase: 'begin' | 'end'; position: string }
   | { kind: 'step'; what: string }
   /** Nothing happens any more: everybody should agree. */

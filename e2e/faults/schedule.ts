@@ -48,7 +48,7 @@ export interface RunPlan {
 /** Runs of one class that go on side by side, and share what breaks. */
 export interface Wave {
   faultClass: FaultClass;
-  /** Which one of its class, from 0 on. */
+  /** Which one of its class, from 0 on; it also says which of several ways to break things is due (see `WAYS`). */
   index: number;
   /** Of what breaks. */
   seed: number;
@@ -80,6 +80,9 @@ const COMMON: Weights = {
   switch: 4,
   restartWatcher: 2,
 };
+
+/** Ways to break things of which a wave has time for one only: each gets a wave of its own, if there are runs enough. */
+const WAYS: Partial<Record<FaultClass, number>> = { 'leader-switch': 3, restore: 2 };
 
 /** What a class adds to, or takes from, the common steps. */
 const EXTRA: Partial<Record<FaultClass, Weights>> = {
@@ -114,9 +117,12 @@ export function planCampaign({ runs, seed, classes, width, watchers }: PlanOptio
   const waves: Wave[] = [];
   for (const faultClass of classes) {
     const plans = byClass.get(faultClass) ?? [];
-    for (let at = 0; at < plans.length; at += width) {
-      const wave = plans.slice(at, at + width);
-      waves.push({ faultClass, index: at / width, seed: seedOf(seed, -wave[0]!.run), runs: wave });
+    const ways = Math.min(WAYS[faultClass] ?? 1, plans.length);
+    const count = Math.max(ways, Math.ceil(plans.length / width));
+    for (let index = 0; index < count; index += 1) {
+      const place = (at: number) => Math.floor((plans.length * at) / count);
+      const wave = plans.slice(place(index), place(index + 1));
+      waves.push({ faultClass, index, seed: seedOf(seed, -wave[0]!.run), runs: wave });
     }
   }
   return waves;
@@ -174,6 +180,8 @@ function stepOf(name: Step['do'], random: SeededRandom, watchers: number): Step 
     case 'restartWatcher':
       return { do: name, watcher };
     case 'halfOpen':
+      // Some are noticed by their silence before they break.
+      return { do: name, watcher, forMs: 500 + random.below(6_000) };
     case 'hold':
       return { do: name, watcher, forMs: 300 + random.below(1_500) };
     case 'partition':

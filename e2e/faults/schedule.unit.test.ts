@@ -1,5 +1,5 @@
 import { expect, test } from 'vitest';
-import { FAULT_CLASSES, planCampaign } from './schedule.ts';
+import { FAULT_CLASSES, type FaultClass, planCampaign } from './schedule.ts';
 
 const OPTIONS = { runs: 30, seed: 7, classes: FAULT_CLASSES, width: 2, watchers: 9 };
 
@@ -23,6 +23,26 @@ test('every run is there once, about 30 steps long, and each class gets its shar
     expect(runs.filter(({ faultClass }) => faultClass === name).length).toBe(
       name === 'api-server-kill' || name === 'operator-kill' ? 3 : 2,
     );
+});
+
+test('what breaks in several ways breaks in each of them, in as few waves as that takes', () => {
+  const waves = (runs: number, classes: readonly FaultClass[]) =>
+    planCampaign({ ...OPTIONS, runs, classes, width: 8 }).map((wave) => [wave.index, wave.runs.length]);
+  expect(waves(7, ['leader-switch'])).toEqual([
+    [0, 2],
+    [1, 2],
+    [2, 3],
+  ]);
+  expect(waves(14, ['restore', 'nodes'])).toEqual([
+    [0, 3],
+    [1, 4],
+    [0, 7],
+  ]);
+  expect(waves(1, ['restore'])).toEqual([[0, 1]]);
+  expect(waves(9, ['filters'])).toEqual([
+    [0, 4],
+    [1, 5],
+  ]);
 });
 
 test('a run of a longer campaign is the same in a shorter one', () => {

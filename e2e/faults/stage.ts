@@ -1,7 +1,11 @@
 import { readFile } from 'node:fs/promises';
+import { setTimeout as sleep } from 'node:timers/promises';
+import { ShardClient } from '@meshkit/client/shard-client';
 import { SHARD_JOURNAL_HEADS } from '@meshkit/crds/journal-objects';
 import type { KubeClient } from '@meshkit/crds/kube-client';
 import { LEASES } from '@meshkit/crds/resource';
+import { compareVersions } from '@meshkit/shards/records';
+import type { VersionVector } from '@meshkit/shards/repository';
 import type { ControlPlane, ControlPlaneKind } from '../control-plane/control-plane.ts';
 import { startControlPlane } from '../control-plane/start.ts';
 import { Ward } from '../control-plane/ward.ts';
@@ -12,7 +16,7 @@ import { Fleet } from './fleet.ts';
 import type { FleetNews } from './fleet-messages.ts';
 import type { ShardState } from './history.ts';
 import { KubeOracle, type Oracle, patiently } from './oracle.ts';
-import { SHORT_JOURNAL } from './planted/bugs.ts';
+import { QUICK_BOOKMARKS, SHORT_JOURNAL } from './planted/bugs.ts';
 import { registrationOf } from './planted/plant.ts';
 import { TcpProxy } from './tcp-proxy.ts';
 import type { Place } from './watchers.ts';
@@ -51,6 +55,7 @@ export interface ApiServer extends Server {
 const FLEET_ACCOUNT = 'fleet';
 /** Short enough for several takeovers in a run, long enough for a busy machine. */
 export const OPERATOR_LEASE_MS = 4_000;
+const CAUGHT_UP_WITHIN_MS = 10_000;
 
 /** A control plane with the whole product on it, where every part can be broken: two operators, two API servers, two fleets. */
 export class Stage {
@@ -98,8 +103,9 @@ export class Stage {
 
   static async start(options: StageOptions): Promise<Stage> {
     const { controlPlane: kind, env, say, signal, shortMemory } = options;
-    const short = shortMemory ? ['--import', registrationOf(SHORT_JOURNAL.name)] : [];
-    const nodeArguments = [...options.nodeArguments, ...short];
+    const settings = shortMemory ? [QUICK_BOOKMARKS, SHORT_JOURNAL] : [QUICK_BOOKMARKS];
+    const hooks = settings.flatMap(({ name }) => ['--import', registrationOf(name)]);
+    const nodeArguments = [...options.nodeArguments, ...hooks];
     const plane = await startControlPlane({ kind, env, log: say, signal });
     let product: Product | undefined;
     let ward: Ward | undefined;
@@ -201,6 +207,34 @@ export class Stage {
     return this.operators.find(({ name }) => name === holder) ?? this.operators[0];
   }
 
+  /** The journal's: what every API server is to serve (3-api 3.1). */
+  async lineage(): Promise<string> {
+    const { items } = await patiently(() => this.product.kube.list(SHARD_JOURNAL_HEADS));
+    const { cluster = '', nonce = '' } = items[0]?.spec ?? {};
+    return nonce === '' ? cluster : `${cluster}.${nonce}`;
+  }
+
+  /** Which history each API server serves, and how far it has got; all have to be up. */
+  async served(): Promise<VersionVector[]> {
+    return Promise.all(this.apiServers.map(({ replica }) => patiently(() => this.#vectorOf(replica.url))));
+  }
+
+  /** Every API server knows everything up to this position. */
+  async knownToAll(): Promise<string> {
+    return positions(await this.served())[0]!;
+  }
+
+  /** None knows more than this; each knows what was stored when this was asked, or will be late. */
+  async knownToAny(): Promise<string> {
+    const { position } = this.oracle;
+    const deadline = performance.now() + CAUGHT_UP_WITHIN_MS;
+    for (;;) {
+      const served = positions(await this.served());
+      if (compareVersions(served[0]!, position) >= 0 || performance.now() > deadline) return served.at(-1)!;
+      await sleep(20);
+    }
+  }
+
   async startOperator(operator: OperatorServer, flags: readonly string[] = []): Promise<void> {
     operator.child = await startOperator(this.product, operator, flags);
   }
@@ -224,6 +258,17 @@ export class Stage {
     await this.product.startApiServer(replica);
   }
 
+  async #vectorOf(server: string): Promise<VersionVector> {
+    const { ca, token } = this;
+    const client = new ShardClient({ server, ca, token });
+    try {
+      for await (const { versionVector } of client.pages({}, { limit: 1 })) return versionVector;
+      throw new Error(`${server} answers a list without a page`);
+    } finally {
+      await client.close();
+    }
+  }
+
   async stop(): Promise<void> {
     await Promise.all(this.fleets.map((fleet) => fleet.stop()));
     await this.oracle.stop();
@@ -240,12 +285,17 @@ export class Stage {
   }
 }
 
+/** Oldest first. */
+function positions(served: readonly VersionVector[]): string[] {
+  return served.map(({ position }) => position).sort(compareVersions);
+}
+
 /** 30 s at most. */
 async function journalBegun(kube: KubeClient, signal: AbortSignal): Promise<void> {
   const deadline = performance.now() + 30_000;
   while ((await kube.list(SHARD_JOURNAL_HEADS, { signal })).items.length === 0) {
     if (performance.now() > deadline) throw new Error('no operator began the journal within 30 s');
-    await new Promise((resolve) => setTimeout(resolve, 50));
+    await sleep(50);
   }
 }
 

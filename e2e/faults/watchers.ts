@@ -35,8 +35,11 @@ export interface WatcherOptions {
   recorder: Recorder;
 }
 
-/** A stream that is silent for longer counts as lost; far below what is usual, so that half-open ones are noticed in a run. */
-const SILENCE_MS = 1_500;
+/**
+ * A stream that is silent for longer counts as lost; far below what is usual, so that half-open ones are noticed in a run, but
+ * more than the 3 s that an API server waits for a journal that is behind.
+ */
+const SILENCE_MS = 4_000;
 const RETRY_MS = 40;
 
 /** What client watchers and wire watchers share: their own way to either API server, and what they were told. */
@@ -115,6 +118,11 @@ export abstract class Watcher {
     return { namespace: this.options.namespace, owners, phases: phases as Phase[] | undefined, search };
   }
 
+  /** The history that its token is of. */
+  protected get lineage(): string | undefined {
+    return this.token === undefined ? undefined : openResumeToken(this.filter, this.token).lineage;
+  }
+
   protected async pace(): Promise<void> {
     if (this.options.slowMs > 0) await sleep(this.options.slowMs);
   }
@@ -176,9 +184,10 @@ class ClientWatcher extends Watcher {
 
   #take(event: WatchEvent): void {
     const { id: watcher } = this.info;
+    const { lineage } = this;
     this.heard(event.type);
     this.token = event.token;
-    if (event.type === 'RESET') this.record({ kind: 'reset', watcher, reason: event.reason });
+    if (event.type === 'RESET') this.record({ kind: 'reset', watcher, reason: event.reason, lineage });
     else if (event.type === 'SYNCED' || event.type === 'BOOKMARK')
       this.record({ kind: 'mark', watcher, type: event.type, position: event.position });
     else {
@@ -241,6 +250,7 @@ class WireWatcher extends Watcher {
 
   #take(message: WatchMessage): void {
     const { id: watcher } = this.info;
+    const { lineage } = this;
     this.heard(message.type);
     this.token = message.token;
     switch (message.type) {
@@ -256,7 +266,7 @@ class WireWatcher extends Watcher {
         this.record({ kind: 'mark', watcher, type: 'BOOKMARK', position: message.position });
         return;
       case 'reset':
-        this.record({ kind: 'reset', watcher, reason: message.reason });
+        this.record({ kind: 'reset', watcher, reason: message.reason, lineage });
         return;
       case 'shard': {
         const entry = told(watcher, { ...message, type: message.event });

@@ -1,4 +1,5 @@
 import type { FaultClass } from '../schedule.ts';
+import type { Counter } from '../violation.ts';
 
 /** One edit of one file. It exists only in processes that are told to load it so. */
 export interface Edit {
@@ -11,7 +12,7 @@ export interface Edit {
   replace: string;
 }
 
-/** No bug, but a setting that nobody can make: settings begin at an hour, runs end after seconds. */
+/** No bugs, but settings that nobody can make: those that there are begin at an hour or are promised, and runs end after seconds. */
 export const SHORT_JOURNAL: Edit = {
   name: 'short-journal',
   what: 'the journal forgets what is older than a second and a half',
@@ -19,11 +20,21 @@ export const SHORT_JOURNAL: Edit = {
   find: 'retention: { ms: retentionMs,',
   replace: 'retention: { ms: Math.min(1_500, retentionMs),',
 };
+export const QUICK_BOOKMARKS: Edit = {
+  name: 'quick-bookmarks',
+  what: 'the first tick of a second that finds a stream idle gives it a bookmark',
+  file: 'api-server/src/watch-hub.ts',
+  find: 'const BOOKMARK_MS = 9_000;',
+  replace: 'const BOOKMARK_MS = 400;',
+};
+export const SETTINGS: readonly Edit[] = [SHORT_JOURNAL, QUICK_BOOKMARKS];
 
 /** A bug that could have been ours. */
 export interface PlantedBug extends Edit {
   /** The runs in which it shows. */
   faultClass: FaultClass;
+  /** The counter that has to notice; absent: any will do. */
+  by?: Counter;
 }
 
 export const BUGS: readonly PlantedBug[] = [
@@ -129,7 +140,7 @@ export const BUGS: readonly PlantedBug[] = [
     name: 'tracker-drops-hops',
     what: 'the client package takes a hop for a repeat when the spec has not changed',
     file: 'client/src/shard-tracker.ts',
-    find: 'if (generation <= 0 && version <= 0) return true;',
+    find: 'if (isOld(current, view)) return true;',
     replace: 'if (generation <= 0) return true;',
     faultClass: 'filters',
   },
@@ -185,8 +196,81 @@ export const BUGS: readonly PlantedBug[] = [
     name: 'tracker-lets-repeats-through',
     what: 'the client package tells again what a resumed stream repeats',
     file: 'client/src/shard-tracker.ts',
-    find: 'if (generation <= 0 && version <= 0) return true;',
-    replace: 'if (generation <= 0 && version <= 0) return false;',
+    find: 'if (isOld(current, view)) return true;',
+    replace: 'if (isOld(current, view)) return false;',
     faultClass: 'etcd-compaction',
+  },
+  {
+    name: 'early-idle-bookmark',
+    what: 'the hub sees that everything was told, waits for something, and then gives idle streams a bookmark of now',
+    file: 'api-server/src/watch-hub.ts',
+    find: 'const isUpToDate = this.#isUpToDate;',
+    replace: 'const isUpToDate = this.#isUpToDate;\n    await this.#options.clock.sleep(250);',
+    faultClass: 'filters',
+    by: 'outOfOrder',
+  },
+  {
+    name: 'storage-takes-anything',
+    what: 'the storage stand-in accepts writes of any epoch',
+    file: 'e2e/faults/run.ts',
+    find: 'const accepted = epoch >= (this.#highest.get(key) ?? 0);',
+    replace: 'const accepted = true;',
+    faultClass: 'filters',
+    by: 'staleWritesAccepted',
+  },
+  {
+    name: 'move-keeps-epoch',
+    what: 'a shard that moves keeps its epoch, so that storage accepts the writes of the node that had it before',
+    file: 'shards/src/decide-status.ts',
+    find: 'const epoch = step.grant ? granted : previous;',
+    replace: 'const epoch = step.grant && before?.owner === undefined ? granted : previous;',
+    faultClass: 'filters',
+    by: 'staleWritesAccepted',
+  },
+  {
+    name: 'coalesces-unasked',
+    what: 'whoever resumes is told the changes of a shard as one, though nobody asked for that',
+    file: 'api-server/src/watch-stream.ts',
+    find: 'const to = this.audience.lotAfter(this.#told);',
+    replace:
+      'yield* this.audience.folded(this.#told, ring.last, this.#block);\n        if (ring.last > 0) continue;\n        const to = this.audience.lotAfter(this.#told);',
+    faultClass: 'watcher-connections',
+    by: 'coalescedUnexpected',
+  },
+  {
+    name: 'forgets-transitions',
+    what: 'a shard remembers its newest transition only, so that others are lost in an outage',
+    file: 'shards/src/transition.ts',
+    find: 'export const MAX_TRANSITIONS = 8;',
+    replace: 'export const MAX_TRANSITIONS = 1;',
+    faultClass: 'etcd-compaction',
+    by: 'coalescedUnexpected',
+  },
+  {
+    name: 'restore-unanswered',
+    what: 'after a restore the operator goes on in the old lineage',
+    file: 'operator/src/lineage-witness.ts',
+    find: 'return this.#isLost || this.#known.isAhead(head, newest);',
+    replace: 'return false;',
+    faultClass: 'restore',
+    by: 'unexpectedResets',
+  },
+  {
+    name: 'new-lineage-ignored',
+    what: 'an API server that runs when the journal gets a new lineage does not take it up',
+    file: 'api-server/src/kubernetes-repository.ts',
+    find: 'if (!this.#journal.follow(head) || !this.#timeline.synced) return;',
+    replace: 'if (!this.#journal.follow(head) || this.#timeline.synced) return;',
+    faultClass: 'restore',
+    by: 'unexpectedResets',
+  },
+  {
+    name: 'restore-untold',
+    what: 'when history begins anew, open streams go on without a reset',
+    file: 'api-server/src/watch-hub.ts',
+    find: 'for (const stream of audience.live) stream.startOver();',
+    replace: '{}',
+    faultClass: 'restore',
+    by: 'missed',
   },
 ];

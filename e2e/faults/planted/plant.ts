@@ -2,7 +2,7 @@ import { readFileSync } from 'node:fs';
 import { registerHooks } from 'node:module';
 import { join } from 'node:path';
 import { pathToFileURL } from 'node:url';
-import { BUGS, type Edit, SHORT_JOURNAL } from './bugs.ts';
+import { BUGS, type Edit, SETTINGS } from './bugs.ts';
 
 const root = join(import.meta.dirname, '..', '..', '..');
 
@@ -23,7 +23,7 @@ export function withEdit(source: string, { name, file, find, replace }: Edit): s
 
 /** From here on, the module that the bug is about is loaded with the bug in it. Nothing is written to any file. */
 export function plant(name: string): void {
-  const bug = [...BUGS, SHORT_JOURNAL].find((one) => one.name === name);
+  const bug = [...BUGS, ...SETTINGS].find((one) => one.name === name);
   if (!bug)
     throw new Error(`no planted bug is called ${name}; there are ${BUGS.map((one) => one.name).join(', ')}`);
   const url = pathToFileURL(join(root, bug.file)).href;

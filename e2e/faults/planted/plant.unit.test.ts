@@ -2,7 +2,7 @@ import { readFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { expect, test } from 'vitest';
 import { FAULT_CLASSES } from '../schedule.ts';
-import { BUGS, SHORT_JOURNAL } from './bugs.ts';
+import { BUGS, SETTINGS } from './bugs.ts';
 import { withEdit } from './plant.ts';
 
 const root = join(import.meta.dirname, '..', '..', '..');
@@ -13,8 +13,8 @@ test.each(BUGS)('$name still finds its place, and changes something there', (bug
   expect(FAULT_CLASSES).toContain(bug.faultClass);
 });
 
-test('the short journal finds its place too', () => {
-  expect(withEdit(readFileSync(join(root, SHORT_JOURNAL.file), 'utf8'), SHORT_JOURNAL)).toContain('1_500');
+test.each(SETTINGS)('the setting $name finds its place too', (setting) => {
+  expect(withEdit(readFileSync(join(root, setting.file), 'utf8'), setting)).toContain(setting.replace);
 });
 
 test('a text that has moved on is noticed', () => {
