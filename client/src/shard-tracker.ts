@@ -218,9 +218,8 @@ function isRepeat(known: Known, current: ShardView, message: ShardMessage): bool
   const { view } = known;
   const [generation, version] = [current.generation - view.generation, current.version - view.version];
   const later = isLater(message, known);
-  if (message.source === 'reconcile' && version < 0) return true;
   if (generation === 0 && version === 0) return !later || message.source === 'reconcile';
-  if (generation <= 0 && version <= 0) return true;
+  if (isOld(message, current, view)) return true;
   return generation >= 0 && version >= 0 ? false : !later;
 }
 
