@@ -1,5 +1,6 @@
 import { DNS_LABEL, MAX_LENGTH, NAMES, PHASES } from '@meshkit/shards/filter';
 import { z } from 'zod';
+import { MAX_REPEATS } from './request-size.ts';
 
 /**
  * Query and path parameters by their shape, as they are checked and as the OpenAPI document shows them (`meta` stands
@@ -8,9 +9,6 @@ import { z } from 'zod';
 
 const MAX_PAGE_SIZE = 1_000;
 const DEFAULT_PAGE_SIZE = 100;
-
-/** As documented; ten values by commas in each still make no more than `parseShardFilter` takes. */
-const MAX_REPEATS = 100;
 
 const ONCE = 'give it once';
 const namespace = z

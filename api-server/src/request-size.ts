@@ -8,6 +8,8 @@ const MAX_HEADER_BYTES = 16_384;
 export const MAX_BODY_BYTES = 65_536;
 /** Kubernetes names have at most 253 characters; the rest is room for percent-encoding. */
 export const MAX_PARAMETER_LENGTH = 1_024;
+/** Of one parameter; ten values by commas in each still make no more than `parseShardFilter` takes. */
+export const MAX_REPEATS = 100;
 
 /** Throws `uriTooLong`, `headersTooLarge`, `requestTooLarge`, or `invalidArgument` for a missing Host. */
 export function refuseTooMuch({ url, raw, headers, routeOptions }: FastifyRequest): void {
@@ -31,5 +33,14 @@ export function refuseTooMuch({ url, raw, headers, routeOptions }: FastifyReques
   }
   if (raw.httpVersionMajor < 2 && headers.host === undefined) {
     throw invalid([{ pointer: '/header/host', detail: 'is missing' }]);
+  }
+}
+
+/** Throws `invalidArgument` for a parameter that is repeated too often. */
+export function refuseRepeats({ query }: FastifyRequest): void {
+  for (const [name, values] of Object.entries(query as Record<string, string | string[]>)) {
+    if (typeof values === 'string' || values.length <= MAX_REPEATS) continue;
+    const detail = `give it ${MAX_REPEATS} times at most, with several values by commas`;
+    throw invalid([{ pointer: `/query/${name.slice(0, 100)}`, detail }]);
   }
 }

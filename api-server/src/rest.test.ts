@@ -69,6 +69,7 @@ describe('what is wrong with a request', () => {
     ['/meshkit/shards?search=a&search=b', 'invalidArgument', '/query/search'],
     [`/meshkit/shards?search=${'x'.repeat(300)}`, 'invalidArgument', '/query/search'],
     [`/meshkit/shards?owner=${'a,'.repeat(1_001)}a`, 'invalidArgument', '/query/owner'],
+    [`/meshkit/shards?owner=a${'&owner=a'.repeat(100)}`, 'invalidArgument', '/query/owner'],
     ['/meshkit/shards?nmespace=a', 'invalidArgument', '/query/nmespace'],
     ['/meshkit/shards?__proto__=a', 'invalidArgument', '/query/__proto__'],
     ['/meshkit/shards?cursor=nonsense', 'tokenInvalid', '/query/cursor'],

@@ -27,7 +27,7 @@ import { shardParams } from './parameters.ts';
 import { problemReply, shardErrorOf, validatorCompiler } from './problem-reply.ts';
 import { carrierOf, protocolOf, transportOf } from './protocol.ts';
 import type { RateLimits } from './rate-limits.ts';
-import { MAX_BODY_BYTES, MAX_PARAMETER_LENGTH, refuseTooMuch } from './request-size.ts';
+import { MAX_BODY_BYTES, MAX_PARAMETER_LENGTH, refuseRepeats, refuseTooMuch } from './request-size.ts';
 import { allowedMethods, noSuchRoute } from './routes.ts';
 import type { Authenticator, Identity } from './token-review.ts';
 import { cutUnread, type Patience } from './unread.ts';
@@ -158,6 +158,7 @@ function register(app: FastifyInstance, operation: Operation, options: RestOptio
       request.access.user = request.identity.user;
       options.limits.request(request.identity);
       requireAccept(request, streams ? STREAM_TYPE : JSON_TYPE);
+      refuseRepeats(request);
       if (operation.body) requireJson(request);
       request.transport = transportOf(request.raw);
       options.recorder.downgraded(request.transport);

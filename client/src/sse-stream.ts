@@ -107,9 +107,9 @@ export function queryOf(filter: ShardFilter): URLSearchParams {
   const { namespace, shardSet, owners = [], phases = [], zones = [], search } = filter;
   if (namespace !== undefined) query.set('namespace', namespace);
   if (shardSet !== undefined) query.set('shardSet', shardSet);
-  for (const owner of owners) query.append('owner', owner);
-  for (const phase of phases) query.append('status', phase);
-  for (const zone of zones) query.append('zone', zone);
+  append(query, 'owner', owners);
+  append(query, 'status', phases);
+  append(query, 'zone', zones);
   if (search !== undefined) query.set('search', search);
   return query;
 }
@@ -122,4 +122,10 @@ export function parsed(text: string) {
     if (error instanceof SyntaxError) return undefined;
     throw error;
   }
+}
+
+/** A parameter may be given 100 times; more values share by commas. */
+function append(query: URLSearchParams, name: string, values: readonly string[]): void {
+  const size = Math.ceil(values.length / 100);
+  for (let at = 0; at < values.length; at += size) query.append(name, values.slice(at, at + size).join(','));
 }

@@ -107,6 +107,13 @@ describe('ShardClient', () => {
     );
   });
 
+  it('says more owners than a parameter may be repeated by commas', async () => {
+    const owners = Array.from({ length: 250 }, (_, at) => `node-${at}`);
+    for await (const _ of client.list({ owners })) throw new Error('there is nothing');
+    const said = server.requests[0]?.query.getAll('owner') ?? [];
+    expect([said.length, said.flatMap((value) => value.split(','))]).toEqual([84, owners]);
+  });
+
   it('gives the server’s refusal as its error, with the remedy', async () => {
     const refusal = problemOf(scopeMissing('jane', 'read', { namespace: 'payments' }));
     server.answer = ({ stream }) => reply(stream, refusal, 403);
