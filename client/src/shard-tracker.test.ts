@@ -287,4 +287,22 @@ describe('ShardTracker', () => {
     expect(say(later(message('MODIFIED', 9, shard('b', 2))))).toEqual([]);
     expect(say(later(message('MODIFIED', 9, shard('b', 4))))).toEqual(['MODIFIED b@4']);
   });
+
+  it('does not go back to an earlier life of a name, at whatever position a stretch tells of it', () => {
+    const tracker = new ShardTracker();
+    const say = (...messages: WatchMessage[]) => told(messages.flatMap((one) => tracker.apply(one)));
+    const first = (version: number) => shard('a', version, { uid: 'first', epoch: version && 5 });
+    const second = (version: number) => shard('a', version, { uid: 'second', epoch: 9 });
+    // One server had only seen what came of it, another had seen it all.
+    say(...snapshot(1), { ...message('ADDED', 7, second(1)), source: 'reconcile' });
+    const earlier = [
+      message('ADDED', 8, first(0)),
+      message('MODIFIED', 8, first(1), first(0)),
+      message('DELETED', 8, undefined, first(1)),
+    ];
+    expect(say(...earlier, message('ADDED', 8, second(1)))).toEqual([]);
+    expect(say(message('MODIFIED', 9, second(2), second(1)))).toEqual(['MODIFIED a@2']);
+    expect(say(message('DELETED', 10, undefined, second(2)))).toEqual(['DELETED a@2']);
+    expect(say(message('ADDED', 11, shard('a', 0, { uid: 'third', epoch: 0 })))).toEqual(['ADDED a@0']);
+  });
 });

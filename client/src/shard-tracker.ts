@@ -110,8 +110,10 @@ export class ShardTracker {
     if (known && known.view.uid === current.uid) return this.#update(key, known, current, message);
     const events: WatchEvent[] = [];
     if (known) {
-      // Of two lives of one name the older one may only come as a repeat.
-      if (!this.#listed && compareVersions(message.position, known.position) <= 0) return [];
+      // Of two lives of one name the older one is a repeat, or was not known to whoever told of this one before.
+      const isElder =
+        compareVersions(message.position, known.position) <= 0 || current.epoch < known.view.epoch;
+      if (!this.#listed && isElder) return [];
       events.push(relisted(known.view, message.position, message.token));
       this.#forget(known.view.uid, 'dead');
     }
