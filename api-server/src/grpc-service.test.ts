@@ -34,7 +34,7 @@ describe('the gRPC service', () => {
       const items = rest.slice(0, limit);
       const next = rest.length > limit ? items.at(-1)?.metadata.name : undefined;
       const versionVector = { lineage: 'l', position: '9', namespaces: {} };
-      return { items, next, versionVector, resumeToken: 'r', consistency: 'snapshot' };
+      return { items, next, versionVector, resumeToken: () => 'r', consistency: 'snapshot' };
     },
     asOf: () => ({ lineage: 'l', position: '9' }),
     get: () => Promise.reject(new TypeError('a mistake of ours')),

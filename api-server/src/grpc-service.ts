@@ -164,7 +164,7 @@ function list(
       const filter = parseShardFilter(conditions);
       for (let size = pageSize; ; ) {
         const page = await listPage(source, filter, { pageSize: size, cursor, minVersion }, signal);
-        const { items, nextCursor = '', resumeToken = '', consistency, versionVector } = page;
+        const { items, nextCursor = '', resumeToken, consistency, versionVector } = page;
         const parts = items.map((item) => shards.of(item));
         const bytes = parts.reduce((sum, { length }) => sum + length, 0);
         if (bytes > MAX_PAGE_BYTES && size > 1) {
@@ -175,7 +175,7 @@ function list(
           shards: [],
           nextPageToken: nextCursor,
           versionVector: vectorMessage(versionVector),
-          resumeToken,
+          resumeToken: resumeToken?.() ?? '',
           consistency: consistency === 'keyset' ? Consistency.KEYSET : Consistency.SNAPSHOT,
         };
         // Messages behind each other are one message with the fields of both.

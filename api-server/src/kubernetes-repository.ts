@@ -177,12 +177,12 @@ export class KubernetesRepository implements ShardRepository {
       throw new ShardError('cursorExpired', message, { position: at });
     }
     const { items, next, mark } = page;
-    const lineage = this.#lineage();
+    const point = { ...mark, lineage: this.#lineage(), snapshot: false };
     return {
       items,
       next,
       versionVector: this.#versionVector(page, filter),
-      resumeToken: sealResumeToken(filterDigest(filter), { ...mark, lineage, snapshot: false }),
+      resumeToken: () => sealResumeToken(filterDigest(filter), point),
       consistency: after !== undefined && at === undefined ? 'keyset' : 'snapshot',
     };
   }

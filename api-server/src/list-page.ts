@@ -22,7 +22,7 @@ export interface ListPage {
   /** Absent after the last item, also when the page is full. */
   nextCursor?: string;
   /** Absent on `keyset` pages: no position stands for all pages together, so a watch starts with a snapshot. */
-  resumeToken?: string;
+  resumeToken?(): string;
   consistency: ShardPage['consistency'];
 }
 

@@ -2,14 +2,15 @@ import { systemClock } from '@meshkit/crds/clock';
 import { loadKube } from '@meshkit/crds/kube-config';
 import { probe } from '@meshkit/crds/probe';
 import { ERRORS, ShardError } from '@meshkit/shards/errors';
-import { destination, pino } from 'pino';
 import { collectDefaultMetrics, Registry } from 'prom-client';
 import { apiServerConfig } from './config.ts';
+import { processLog } from './process-log.ts';
 import { ApiServer } from './server.ts';
 import { readSettings, settingsHelp } from './settings.ts';
 
 /** Above the server's own 8 s drain: whatever still hangs then is not worth waiting for. */
 const LAST_RESORT_MS = 9_500;
+const MAX_LOG_BYTES = 16 << 20;
 
 async function main(argv: readonly string[], env: NodeJS.ProcessEnv): Promise<void> {
   if (argv.includes('--help')) {
@@ -26,10 +27,7 @@ async function main(argv: readonly string[], env: NodeJS.ProcessEnv): Promise<vo
     process.stdout.write(`${JSON.stringify(effective, null, 2)}\n`);
     return;
   }
-  const log = pino(
-    { level: logLevel, base: { process: 'api-server' } },
-    destination({ dest: 2, sync: false }),
-  );
+  const log = processLog({ level: logLevel, fd: 2, maxBytes: MAX_LOG_BYTES });
   const registry = new Registry();
   collectDefaultMetrics({ register: registry });
   const client = loadKube({ kubeconfig, context, env, userAgent: 'meshkit-api-server' });

@@ -16,8 +16,8 @@ export interface Answer {
   count: number;
   /** How new it is; for those who have it already, up to when it still holds. */
   asOf?: AsOf;
-  /** Relation -> path and query, for the Link header (RFC 8288). */
-  links?: Readonly<Record<string, string>>;
+  /** Relation -> path and query, for the Link header (RFC 8288); called when `encode` is. */
+  links?(): Readonly<Record<string, string>>;
 }
 
 /** What every operation says of itself; the gates of the surface, its document and its log follow from it. */

@@ -246,7 +246,7 @@ async function send(request: FastifyRequest, reply: FastifyReply, answer: Answer
   if (asOf) reply.header('mesh-version-vector', vectorHeader(asOf));
   const kept = etag !== undefined && !noneMatch(request.headers['if-none-match'], etag);
   if (kept) return reply.code(304).send();
-  if (links) reply.header('link', linkHeader(links));
+  if (links) reply.header('link', linkHeader(links()));
   reply.type(JSON_TYPE);
   const body = answer.encode();
   if (body.length < GZIP_FROM_BYTES || !acceptsGzip(request.headers['accept-encoding'])) {

@@ -1,4 +1,4 @@
-import { filterDigest } from '@meshkit/shards/cursor';
+import { filterText } from '@meshkit/shards/cursor';
 import { ShardError } from '@meshkit/shards/errors';
 import { listEtag, shardEtag, weakEtag } from '@meshkit/shards/etag';
 import { parseShardFilter } from '@meshkit/shards/filter';
@@ -28,7 +28,8 @@ export interface ReadSource extends ListSource {
 
 /** Which representation a tag is of: there is only one so far. */
 const REPRESENTATION = 'json';
-const WATCH_PATH = '/meshkit/shards/watch';
+const SHARDS_PATH = '/meshkit/shards';
+const WATCH_PATH = `${SHARDS_PATH}/watch`;
 
 /** The read operations. Watch joins them in its own file; the acting verbs will. */
 export function shardOperations(source: ReadSource): Operation[] {
@@ -50,7 +51,7 @@ function listShards(source: ReadSource, views: EncodedViews): AnsweringOperation
   return {
     op: 'list',
     method: 'GET',
-    url: '/meshkit/shards',
+    url: SHARDS_PATH,
     scope: 'read',
     params: noParams,
     query: listQuery,
@@ -59,25 +60,35 @@ function listShards(source: ReadSource, views: EncodedViews): AnsweringOperation
       const { pageSize, cursor, minVersion, ...conditions } = query;
       const filter = parseShardFilter(conditions);
       const page = await listPage(source, filter, { pageSize, cursor, minVersion }, signal);
-      const { items, nextCursor, resumeToken, consistency, versionVector } = page;
+      const { items, nextCursor, consistency, versionVector } = page;
       // Not the cursor itself: it names a position, and the same content has the same tag at every position.
       const shapedBy = [
-        filterDigest(filter),
+        filterText(filter),
         `${pageSize}`,
         nextCursor ? 'more' : '',
         consistency,
         REPRESENTATION,
       ];
-      const links: Record<string, string> = {};
-      if (nextCursor)
-        links.next = link('/meshkit/shards', { ...conditions, pageSize: `${pageSize}`, cursor: nextCursor });
-      if (resumeToken) links.monitor = link(WATCH_PATH, { ...conditions, resumeToken });
+      // What only a body and its links say is not worked out for those who have the answer already.
+      let sealed: string | undefined;
+      const token = () => {
+        sealed ??= page.resumeToken?.();
+        return sealed;
+      };
       return {
         etag: listEtag(items, shapedBy),
-        encode: () => views.list(items, { nextCursor, consistency, resumeToken, versionVector }),
+        encode: () => views.list(items, { nextCursor, consistency, resumeToken: token(), versionVector }),
         count: items.length,
         asOf: versionVector,
-        links,
+        links: () => {
+          const links: Record<string, string> = {};
+          const size = `${pageSize}`;
+          if (nextCursor)
+            links.next = link(SHARDS_PATH, { ...conditions, pageSize: size, cursor: nextCursor });
+          const resumeToken = token();
+          if (resumeToken) links.monitor = link(WATCH_PATH, { ...conditions, resumeToken });
+          return links;
+        },
       };
     },
     document: {

@@ -1,4 +1,4 @@
-import { createHash } from 'node:crypto';
+import { hash } from 'node:crypto';
 import type { KubeClient } from '@meshkit/crds/kube-client';
 import { ShardError } from '@meshkit/shards/errors';
 import { type ReviewCache, reviewFailed } from './review-cache.ts';
@@ -48,7 +48,7 @@ export class Authenticator {
   async authenticate(authorization: string | undefined): Promise<Identity> {
     const token = bearerToken(authorization, this.#options.audience);
     // The cache must not hold what would let its reader in.
-    const key = createHash('sha256').update(token).digest('base64');
+    const key = hash('sha256', token, 'base64');
     const verdict = await this.#options.cache.get(key, () => this.#review(token));
     if (!verdict.accepted) {
       throw new ShardError('unauthenticated', `the bearer token was not accepted: ${verdict.reason}`, {
@@ -94,9 +94,7 @@ function verdictOf(review: TokenReview, audience: string | undefined): TokenVerd
     return { accepted: false, reason: `it is not meant for the audience ${audience}` };
   }
   const { username, uid, groups = [], extra } = user;
-  const key = createHash('sha256')
-    .update(JSON.stringify([username, uid, groups, extra]))
-    .digest('base64');
+  const key = hash('sha256', JSON.stringify([username, uid, groups, extra]), 'base64');
   return { accepted: true, identity: { user: username, uid, groups, extra, key } };
 }
 

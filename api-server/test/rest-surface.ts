@@ -73,7 +73,7 @@ export class History {
       items,
       next: left.length > limit ? key(items.at(-1)!) : undefined,
       versionVector: { lineage: this.lineage, position, namespaces: { payments: '40' } },
-      resumeToken: `resume-${position}`,
+      resumeToken: () => `resume-${position}`,
       consistency: after === undefined || at !== undefined ? 'snapshot' : 'keyset',
     };
   }

@@ -106,7 +106,9 @@ function present(query: Query, parameter: string): string[] | undefined {
 /** An empty value is refused rather than read as "any": `owner=$NODE` with NODE unset must not list everything. */
 function bounded(parameter: string, value: string): string {
   if (value === '') throw invalid(parameter, 'it is empty; leave it out to list everything');
-  if ([...value].length > MAX_LENGTH) throw invalid(parameter, `at most ${MAX_LENGTH} characters`);
+  // No text has more characters than UTF-16 units.
+  if (value.length > MAX_LENGTH && [...value].length > MAX_LENGTH)
+    throw invalid(parameter, `at most ${MAX_LENGTH} characters`);
   return value;
 }
 

@@ -34,8 +34,8 @@ export interface ShardPage {
   next?: string;
   /** `position` is the one that the whole list is cut at: pass it as `at` of the next call. */
   versionVector: VersionVector;
-  /** Watches from exactly this list on, with the same filter: nothing is missed, nothing comes twice. */
-  resumeToken: string;
+  /** Of a watch from exactly this list on, with the same filter: nothing is missed, nothing comes twice. */
+  resumeToken(): string;
   /** `keyset`: goes on after an earlier page, but at a newer state than that one's. */
   consistency: 'snapshot' | 'keyset';
 }

@@ -1,4 +1,11 @@
-import { type ListLoad, type ListResult, runLists } from './list-load.ts';
+import {
+  type ListLoad,
+  type ListResult,
+  type RevalidationLoad,
+  type RevalidationResult,
+  runLists,
+  runRevalidations,
+} from './list-load.ts';
 import { Arrivals, type Histogram, histogram } from './positions.ts';
 import { type OpenWatches, WatchLoad } from './watch-load.ts';
 import { runWrites, type WriteLoad, type WriteResult } from './write-load.ts';
@@ -6,6 +13,7 @@ import { runWrites, type WriteLoad, type WriteResult } from './write-load.ts';
 /** What a generator process can be asked, and what it answers: structured clones over Node's IPC channel. */
 export interface Commands {
   list: { ask: ListLoad; answer: ListResult };
+  revalidate: { ask: RevalidationLoad; answer: RevalidationResult };
   write: { ask: WriteLoad; answer: WriteResult };
   /** Opens streams besides those that are open; answers once all are live. */
   watch: { ask: OpenWatches; answer: { ms: number } };
@@ -32,6 +40,7 @@ let watches: WatchLoad[] = [];
 
 const handlers: { [C in Command]: (ask: Commands[C]['ask']) => Promise<Commands[C]['answer']> } = {
   list: runLists,
+  revalidate: runRevalidations,
   write: runWrites,
   watch: async (ask) => {
     const started = performance.now();

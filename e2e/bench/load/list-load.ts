@@ -1,4 +1,5 @@
 import { type ClientHttp2Session, connect, type IncomingHttpHeaders } from 'node:http2';
+import { RawHttp2 } from './raw-http2.ts';
 
 export interface ListLoad {
   /** Origin. */
@@ -9,20 +10,28 @@ export interface ListLoad {
   path: string;
   /** `cursor`: the `nextCursor` of a page names the next one; absent: one answer is all. */
   paged: boolean;
-  /** Send back the entity tag of the answer before. */
-  conditional?: boolean;
   clients: number;
   /** Lists per client; absent: for as long as `forMs`. */
   times?: number;
   forMs?: number;
-  /** Wait between two lists of a client. */
-  pauseMs?: number;
+}
+
+/** One client that knows the answer and asks whether it still holds. */
+export interface RevalidationLoad extends Pick<ListLoad, 'url' | 'ca' | 'headers' | 'path'> {
+  forMs: number;
+  /** Wait between two requests. */
+  pauseMs: number;
+}
+
+export interface RevalidationResult {
+  /** Milliseconds of each request. */
+  ms: number[];
+  notModified: number;
 }
 
 export interface ListResult {
   /** Milliseconds from the first request to the last byte of the last page. */
   ms: number[];
-  notModified: number;
   /** Of the last list. */
   items: number;
   /** Of the last list, all pages. */
@@ -37,59 +46,93 @@ export async function runLists(load: ListLoad): Promise<ListResult> {
   const last = results[0]!;
   return {
     ms: results.flatMap(({ ms }) => ms),
-    notModified: results.reduce((sum, { notModified }) => sum + notModified, 0),
     items: last.items,
     bytes: last.bytes,
   };
 }
 
 async function runClient(load: ListLoad): Promise<ListResult> {
-  const { url, ca, times = Number.POSITIVE_INFINITY, forMs = Number.POSITIVE_INFINITY, pauseMs } = load;
-  const session = connect(url, { ca, settings: { initialWindowSize: CONNECTION_WINDOW, enablePush: false } });
-  const failed = Promise.withResolvers<never>();
-  session.on('error', failed.reject);
-  failed.promise.catch(() => undefined);
-  session.once('connect', () => session.setLocalWindowSize(CONNECTION_WINDOW));
-  const result: ListResult = { ms: [], notModified: 0, items: 0, bytes: 0 };
-  const until = performance.now() + forMs;
-  let etag: string | undefined;
-  try {
+  const { times = Number.POSITIVE_INFINITY, forMs = Number.POSITIVE_INFINITY } = load;
+  return withSession(load, async (session) => {
+    const result: ListResult = { ms: [], items: 0, bytes: 0 };
+    const until = performance.now() + forMs;
     for (let at = 0; at < times && performance.now() < until; at++) {
       const started = performance.now();
-      const pages = await Promise.race([readAll(session, load, etag), failed.promise]);
+      const pages = await readAll(session, load);
       result.ms.push(performance.now() - started);
-      const first = pages[0]!;
-      if (load.conditional) etag = first.etag;
-      if (first.status === 304) result.notModified += 1;
-      else Object.assign(result, measure(pages));
-      if (pauseMs) await new Promise((resolve) => setTimeout(resolve, pauseMs));
+      Object.assign(result, measure(pages));
+    }
+    return result;
+  });
+}
+
+/**
+ * Asks over and over with the entity tag that an ordinary client got. The answer is a few bytes: Node's client would be
+ * a good part of what is measured.
+ */
+export async function runRevalidations(load: RevalidationLoad): Promise<RevalidationResult> {
+  const { url, ca, headers, path, forMs, pauseMs } = load;
+  const tag = () => withSession(load, async (session) => (await get(session, path, headers)).etag ?? '');
+  const pseudo = { ':method': 'GET', ':scheme': 'https', ':authority': 'bench', ':path': path };
+  const result: RevalidationResult = { ms: [], notModified: 0 };
+  let etag = await tag();
+  const connection = await RawHttp2.connect(url, ca);
+  const until = performance.now() + forMs;
+  try {
+    while (performance.now() < until) {
+      const started = performance.now();
+      const status = await answered(connection, { ...pseudo, ...headers, 'if-none-match': etag });
+      result.ms.push(performance.now() - started);
+      if (status === 304) result.notModified += 1;
+      else etag = await tag();
+      await new Promise((resolve) => setTimeout(resolve, pauseMs));
     }
   } finally {
-    session.destroy();
+    connection.destroy();
   }
   return result;
 }
 
+/** Resolves at the end of the answer. */
+function answered(connection: RawHttp2, headers: Record<string, string>): Promise<200 | 304> {
+  const { promise, resolve, reject } = Promise.withResolvers<200 | 304>();
+  let status: 200 | 304 | undefined;
+  connection.request(headers, {
+    began: (found) => {
+      status ??= found;
+    },
+    data: () => undefined,
+    ended: (why) => (status ? resolve(status) : reject(new Error(`neither 200 nor 304: ${why}`))),
+  });
+  return promise;
+}
+
+async function withSession<T>(
+  { url, ca }: Pick<ListLoad, 'url' | 'ca'>,
+  work: (session: ClientHttp2Session) => Promise<T>,
+): Promise<T> {
+  const session = connect(url, { ca, settings: { initialWindowSize: CONNECTION_WINDOW, enablePush: false } });
+  const failed = Promise.withResolvers<never>();
+  session.on('error', failed.reject);
+  session.once('connect', () => session.setLocalWindowSize(CONNECTION_WINDOW));
+  try {
+    return await Promise.race([work(session), failed.promise]);
+  } finally {
+    session.destroy();
+  }
+}
+
 interface Page {
-  status: number;
   etag?: string;
   body: Buffer;
 }
 
-async function readAll(
-  session: ClientHttp2Session,
-  load: ListLoad,
-  etag: string | undefined,
-): Promise<Page[]> {
+async function readAll(session: ClientHttp2Session, load: ListLoad): Promise<Page[]> {
   const pages: Page[] = [];
   let path = load.path;
   for (;;) {
-    const headers = etag === undefined ? load.headers : { ...load.headers, 'if-none-match': etag };
-    const page = await get(session, path, headers);
+    const page = await get(session, path, load.headers);
     pages.push(page);
-    if (page.status === 304) return pages;
-    if (page.status !== 200)
-      throw new Error(`${path} answered ${page.status}: ${page.body.toString().slice(0, 500)}`);
     const cursor = load.paged ? cursorOf(page.body) : undefined;
     if (cursor === undefined) return pages;
     path = `${load.path}&cursor=${encodeURIComponent(cursor)}`;
@@ -121,8 +164,10 @@ function get(session: ClientHttp2Session, path: string, headers: Record<string, 
   });
   stream.on('data', (chunk: Buffer) => chunks.push(chunk));
   stream.on('error', reject);
-  stream.on('end', () =>
-    resolve({ status: Number(head[':status']), etag: head.etag, body: Buffer.concat(chunks) }),
-  );
+  stream.on('end', () => {
+    const [status, body] = [Number(head[':status']), Buffer.concat(chunks)];
+    if (status === 200) resolve({ etag: head.etag, body });
+    else reject(new Error(`${path} answered ${status}: ${body.toString().slice(0, 500)}`));
+  });
   return promise;
 }

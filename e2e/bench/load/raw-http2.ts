@@ -6,14 +6,16 @@ const FRAME_HEADER = 9;
 const TYPE = { data: 0, headers: 1, reset: 3, settings: 4, ping: 6, goaway: 7, windowUpdate: 8 };
 const FLAG = { ack: 1, endStream: 1, endHeaders: 4, padded: 8 };
 const SETTING = { headerTableSize: 1, enablePush: 2, initialWindowSize: 4 };
+/** Without a dynamic table a status is one byte, an index into the static one (RFC 7541, appendix A). */
+const STATUS: Readonly<Record<number, 200 | 304>> = { 136: 200, 139: 304 };
 const WIDE_WINDOW = 0x7fffffff;
 const TOP_UP_BYTES = 1 << 26;
 
 export interface StreamHandler {
   /** Valid until it returns. `at`: microseconds of the machine's monotonic clock. */
   data(payload: Buffer, at: number): void;
-  /** The answer has begun, with status 200 or another. */
-  began(ok: boolean): void;
+  /** A block of headers has come: of the answer, or its trailers (`undefined`, as statuses that we have no use for). */
+  began(status: 200 | 304 | undefined): void;
   /** Called once: the server ended or reset the stream, or the connection is gone. */
   ended(why: string): void;
 }
@@ -100,9 +102,8 @@ export class RawHttp2 {
       handler?.data(padding ? payload.subarray(1, payload.length - padding + 1) : payload, at);
       if (flags & FLAG.endStream) this.#end(id, 'the server ended it');
     } else if (type === TYPE.headers) {
-      // Without a dynamic table `:status: 200` is the eighth entry of the static one (RFC 7541, appendix A); the first
-      // block of a connection says before that the table has no size.
-      handler?.began(payload[payload[0] === 0x20 ? 1 : 0] === 0x88);
+      // The first block of a connection says before the status that the dynamic table has no size.
+      handler?.began(STATUS[payload[payload[0] === 0x20 ? 1 : 0]!]);
       if (flags & FLAG.endStream) this.#end(id, `ended by headers: ${payload.toString('latin1')}`);
     } else if (type === TYPE.reset) this.#end(id, `reset with ${payload.readUInt32BE(0)}`);
     else if (type === TYPE.settings && !(flags & FLAG.ack))

@@ -103,7 +103,7 @@ export class WatchLoad {
       { ...pseudo, ...headers },
       {
         began: (status) => {
-          ok &&= status || !first;
+          ok &&= status === 200 || !first;
           if (ok && kind === 'kube') live();
         },
         data: (payload, at) => {
