@@ -86,7 +86,7 @@ const WAYS: Partial<Record<FaultClass, number>> = { 'leader-switch': 3, restore:
 
 /** What a class adds to, or takes from, the common steps. */
 const EXTRA: Partial<Record<FaultClass, Weights>> = {
-  'watcher-connections': { cut: 6, switch: 6, halfOpen: 3, hold: 3, restartWatcher: 3 },
+  'watcher-connections': { pin: 6, cut: 5, switch: 5, halfOpen: 3, hold: 8, restartWatcher: 3 },
   'etcd-compaction': { resize: 4, recreate: 2, switch: 4 },
   recreate: { recreate: 9, recreateSet: 1 },
   resize: { resize: 9, drain: 4, undrain: 4, handoff: 1 },

@@ -35,6 +35,8 @@ export interface PlantedBug extends Edit {
   faultClass: FaultClass;
   /** The counter that has to notice; absent: any will do. */
   by?: Counter;
+  /** One run at a time: of several, most changes of the cluster are none of a watcher's. */
+  alone?: true;
 }
 
 export const BUGS: readonly PlantedBug[] = [
@@ -78,6 +80,7 @@ export const BUGS: readonly PlantedBug[] = [
     find: "return { kind: 'after', number: found.number, mark: isNewest",
     replace: "return { kind: 'after', number: Math.min(found.number + 1, timeline.ring.last), mark: isNewest",
     faultClass: 'watcher-connections',
+    alone: true,
   },
   {
     name: 'resume-repeats',
@@ -86,6 +89,7 @@ export const BUGS: readonly PlantedBug[] = [
     find: "return { kind: 'after', number: found.number, mark: isNewest",
     replace: "return { kind: 'after', number: Math.max(found.number - 1, 0), mark: isNewest",
     faultClass: 'watcher-connections',
+    alone: true,
   },
   {
     name: 'reset-suppressed',
@@ -244,7 +248,6 @@ export const BUGS: readonly PlantedBug[] = [
     find: 'export const MAX_TRANSITIONS = 8;',
     replace: 'export const MAX_TRANSITIONS = 1;',
     faultClass: 'etcd-compaction',
-    by: 'coalescedUnexpected',
   },
   {
     name: 'restore-unanswered',

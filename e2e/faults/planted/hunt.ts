@@ -20,6 +20,8 @@ const SEED = 5;
 /** Campaigns with one bug; what a seed does not show, the next may. */
 const ATTEMPTS = 2;
 const PATIENCE_SECONDS = 8;
+/** Side by side. */
+const WIDTH = 3;
 
 /**
  * Plants one bug after another, each in processes of its own, and runs a small campaign. A bug counts as caught when a counter that
@@ -41,11 +43,12 @@ export async function huntPlanted({ say, signal, bugs }: HuntOptions) {
         );
     }
     let caught = 0;
-    for (const { name, what, faultClass, by } of chosen) {
+    for (const { name, what, faultClass, by, alone } of chosen) {
       let found: string | undefined;
       let isCaught = false;
       for (let attempt = 0; attempt < ATTEMPTS && !isCaught; attempt += 1) {
         const flags = ['--plant', name, '--runs', String(RUNS), '--seed', String(SEED + attempt)];
+        if (alone) flags.push('--width', '1');
         const { tally } = await campaign([...flags, ...classFlags([faultClass])], out, signal);
         found = broken(tally);
         isCaught = by === undefined ? found !== undefined : tally[by] > 0;
@@ -85,8 +88,9 @@ async function campaign(
 ): Promise<{ tally: Tally; words: string }> {
   signal.throwIfAborted();
   const main = join(import.meta.dirname, '..', 'main.ts');
-  const fixed = ['--width', '3', '--patience', String(PATIENCE_SECONDS), '--out', out, '--json'];
-  const child = spawn(process.execPath, [main, ...flags, ...fixed], {
+  const usual = ['--width', String(WIDTH), '--patience', String(PATIENCE_SECONDS), '--out', out, '--json'];
+  // The last word of a flag counts.
+  const child = spawn(process.execPath, [main, ...usual, ...flags], {
     stdio: ['ignore', 'pipe', 'pipe'],
     signal,
   });
