@@ -93,7 +93,7 @@ const EXTRA: Partial<Record<FaultClass, Weights>> = {
   'namespace-deletion': { resize: 2 },
   filters: { pin: 12, pause: 4, unpause: 4 },
   nodes: { partition: 3, drain: 3, undrain: 3 },
-  'token-below-floor': { hold: 5, pin: 8 },
+  'token-below-floor': { hold: 6, pin: 8, resize: 4 },
 };
 
 export interface PlanOptions {

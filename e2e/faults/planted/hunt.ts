@@ -18,7 +18,7 @@ export interface HuntOptions {
 const RUNS = 3;
 const SEED = 5;
 /** Campaigns with one bug; what a seed does not show, the next may. */
-const ATTEMPTS = 2;
+const ATTEMPTS = 4;
 const PATIENCE_SECONDS = 8;
 /** Side by side. */
 const WIDTH = 3;
