@@ -6,7 +6,7 @@ const FRAME_HEADER = 9;
 const TYPE = { data: 0, headers: 1, reset: 3, settings: 4, ping: 6, goaway: 7, windowUpdate: 8 };
 const FLAG = { ack: 1, endStream: 1, endHeaders: 4, padded: 8 };
 const SETTING = { headerTableSize: 1, enablePush: 2, initialWindowSize: 4 };
-/** Without a dynamic table a status is one byte, an index into the static one (RFC 7541, appendix A). */
+/** Without a dynamic table a status is one byte: 128 plus its index in the static one (RFC 7541, appendix A). */
 const STATUS: Readonly<Record<number, 200 | 304>> = { 136: 200, 139: 304 };
 const WIDE_WINDOW = 0x7fffffff;
 const TOP_UP_BYTES = 1 << 26;
